@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Build the regional data set: analyse, match, copy, verify, split, label, manifest, plots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import SOME_FAILED, configuration, parser, run
+
+EXAMPLES = """  dataset_orchestrator.py --config configs/demo.yaml
+  dataset_orchestrator.py --config config.yaml --until match      only find out what matches
+  dataset_orchestrator.py --config config.yaml --only plots       one stage again, if its inputs changed
+  dataset_orchestrator.py --config config.yaml --set train_val_split.dominant_threshold=0.8"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    stages = arguments.add_mutually_exclusive_group()
+    stages.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    stages.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> int | None:
+    config = configuration(arguments)
+    from pipeline.dataset.stages import run_stages
+
+    return SOME_FAILED if run_stages(config, arguments.until, arguments.only) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

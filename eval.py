@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Evaluate the models and the cascade: every photo of val and test is looked at once, figures are of test."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  eval.py --config configs/demo.yaml
+  eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
+  eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument("--images", type=Path, metavar="FOLDER", help="another labelled folder; species joined by name")
+    arguments.add_argument("--speed", type=int, metavar="N", help="time N test photos")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    from pipeline.evaluation.run import evaluate, evaluate_folder, speed
+
+    if arguments.images:
+        evaluate_folder(config, arguments.images)
+    else:
+        evaluate(config)
+    if arguments.speed:
+        speed(config, arguments.speed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

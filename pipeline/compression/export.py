@@ -1,0 +1,91 @@
+"""Export to ONNX, refused unless torch and onnxruntime agree on real photos."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.edge.model import METADATA_KEY, Model
+from pipeline.errors import ModelError
+from pipeline.files import replacing
+from pipeline.models.checkpoint import ModelCard
+from pipeline.models.deployable import Deployable
+
+OPSET = 18
+
+
+def export(network: nn.Module, card: ModelCard, path: Path, photos: NDArray[np.uint8], tolerance: float) -> dict[str, Any]:
+    """Write the network with its scaling inside: input uint8 (n, size, size, 3) RGB, output logits (n, labels).
+
+    photos: real ones, (n, size, size, 3), on which torch and onnxruntime must agree: largest |logit difference| within
+    `tolerance` and the same best label on each; else nothing is written. Returns the parity figures.
+    """
+    model = Deployable(network, card.recipe).eval()
+    example = torch.from_numpy(photos[:2].copy())
+    with _quiet(), torch.inference_mode(False), torch.no_grad():
+        program = torch.onnx.export(
+            model, (example,), input_names=["input"], output_names=["output"], opset_version=OPSET, dynamo=True,
+            dynamic_shapes={"photos": {0: torch.export.Dim("n")}}, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    proto = program.model_proto
+    strip(proto)
+    describe(proto, {**card.to_dict(), "precision": "fp32"})
+    onnx.checker.check_model(proto)
+    with replacing(path) as temporary:
+        onnx.save_model(proto, temporary)
+        with torch.no_grad():
+            ours = model(torch.from_numpy(photos)).numpy()
+        return parity(ours, Model(temporary).logits(photos), tolerance, card.name)
+
+
+def parity(torch_logits: NDArray[Any], onnx_logits: NDArray[Any], tolerance: float, name: str) -> dict[str, Any]:
+    """Figures of agreement; disagreement is a ModelError."""
+    difference = float(np.abs(torch_logits - onnx_logits).max())
+    same = float((torch_logits.argmax(1) == onnx_logits.argmax(1)).mean())
+    if not difference <= tolerance or same < 1:
+        raise ModelError(
+            f"export of {name} refused: torch and onnxruntime differ by {difference:.2g} in a logit (allowed {tolerance:g}) "
+            f"and agree on {same:.1%} of {len(onnx_logits)} photos"
+        )
+    return {"photos": len(onnx_logits), "max_logit_difference": difference, "top1_agreement": same}
+
+
+def strip(proto: onnx.ModelProto) -> None:
+    """Take out what the exporter notes for debugging: it holds paths of the exporting machine and makes the file bigger."""
+    graph = proto.graph
+    for item in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del proto.metadata_props[:]
+
+
+def describe(proto: onnx.ModelProto, card: dict[str, Any]) -> None:
+    """Put labels, recipe and hashes into the file."""
+    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(card, ensure_ascii=False)})
+    proto.producer_name = "ommatidia"
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter talks to stdout and warns of its own internals."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger = logging.getLogger("torch.onnx")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

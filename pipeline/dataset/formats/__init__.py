@@ -1,0 +1,1 @@
+"""Where the photos come from: one file per way of storing them."""

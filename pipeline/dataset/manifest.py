@@ -1,0 +1,71 @@
+"""The manifest: one row per image, read by everything that comes after. Same inputs give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset.composition import Composition, compose
+from pipeline.dataset.formats.folder import Photo
+from pipeline.dataset.splitting import SPLITS
+from pipeline.errors import DataError
+from pipeline.files import replacing, sha256
+from pipeline.labels import LabelSpace
+
+COLUMNS = ["image_path", "group", "species", "label_id", "split"]
+COLUMNS += ["sha256", "width", "height", "duplicate_group", "ok", "reason"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """rows: a table with COLUMNS; root: what image_path is relative to; labels: the space of label_id."""
+
+    rows: pd.DataFrame
+    root: Path
+    labels: LabelSpace
+    seed: int
+    hash: str
+
+    def part(self, split: str) -> pd.DataFrame:
+        """Rows of one split ("train", "val", "test"), in order."""
+        return self.rows[self.rows["split"] == split].reset_index(drop=True)
+
+    def composition(self) -> Composition:
+        """Images per species over all splits."""
+        good = self.rows[self.rows["ok"]]
+        return compose(Photo(*row) for row in good[["image_path", "group", "species"]].itertuples(index=False))
+
+    def species(self) -> LabelSpace:
+        """The label space of a main model: every species, by group, then by name."""
+        return LabelSpace(tuple(name for counts in self.composition().values() for name in counts))
+
+
+def write_manifest(folder: Path, rows: pd.DataFrame, labels: LabelSpace, seed: int) -> None:
+    """Write dataset_manifest.parquet and its train/val/test views into `folder`."""
+    rows = rows[COLUMNS]
+    metadata = {"labels": list(labels.names), "label_hash": labels.hash, "seed": seed}
+    for name in ("dataset_manifest", *SPLITS):
+        part = rows if name == "dataset_manifest" else rows[rows["split"] == name]
+        table = pa.Table.from_pandas(part, preserve_index=False)
+        table = table.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
+        with replacing(folder / f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary)
+
+
+def read_manifest(folder: Path, root: Path) -> Manifest:
+    """Read the manifest in `folder` of the photos below `root`; its absence says which command makes it."""
+    path = folder / "dataset_manifest.parquet"
+    if not path.is_file():
+        raise DataError(f"no manifest at {path}; run dataset_orchestrator.py with the same --config first")
+    try:
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"ommatidia"])
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a manifest of this project; run dataset_orchestrator.py again") from error
+    labels = LabelSpace(tuple(metadata["labels"]))
+    return Manifest(table.to_pandas(), root, labels, metadata["seed"], sha256(path)[:12])

@@ -1,0 +1,1 @@
+"""Which species live in the region: one file per kind of list."""

@@ -1,0 +1,126 @@
+"""Pack what goes to the device: models, cascade.json, labels, the edge code as it stands, and how to use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pipeline.edge
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.edge.cascade import FORMAT_VERSION, load_cascade
+from pipeline.edge.model import Model
+from pipeline.errors import ModelError
+from pipeline.evaluation.predict import model_file, stage_names
+from pipeline.files import read_json, sha256, write_json, write_text
+
+PACKAGES = ("onnxruntime", "numpy", "pillow")
+LAUNCHER = '''#!/usr/bin/env python3
+"""Name the species on photos: classify.py IMAGE|FOLDER... (see README.md)."""
+
+import sys
+from pathlib import Path
+
+from edge.classify import main
+
+sys.exit(main(Path(__file__).resolve().parent))
+'''
+
+
+def bundle(config: Config) -> Path:
+    """Write output/<experiment>/bundle from the exported models and the measured figures; returns the folder.
+
+    It is built beside its place and takes it only when the packed cascade loads.
+    """
+    metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
+    measured = metrics["cascade"][config.route.precision]
+    target = config.output / "bundle"
+    building = target.with_name(".bundle.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    stages = [
+        _stage(config, name, measured["thresholds"][name], metrics["models"][name][config.route.precision], building)
+        for name in stage_names(config)
+    ]
+    keep = ("photos", "accuracy", "accuracy_95", "macro_f1", "macro_f1_95", "main_alone_accuracy", "communication_rate")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "experiment": config.experiment,
+        "precision": config.route.precision,
+        "manifest": metrics["manifest"],
+        "stages": stages,
+        "measured_on_test": {key: measured[key] for key in keep},
+        "versions": metrics["versions"],
+    }
+    write_json(building / "cascade.json", description)
+    _labels(building / "labels.csv", stages)
+    _code(building)
+    write_text(building / "README.md", _readme(description))
+    load_cascade(building)
+    shutil.rmtree(target, ignore_errors=True)
+    building.replace(target)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    log.info("deploy    %s: %d stages, %.1f MB", target, len(stages), size / 1e6)
+    return target
+
+
+def _stage(config: Config, name: str, threshold: float, measured: dict[str, Any], folder: Path) -> dict[str, Any]:
+    source = model_file(config, name, config.route.precision)
+    if sha256(source) != measured["sha256"]:
+        raise ModelError(f"{source} is not the file that was measured; run eval.py again")
+    model = Model(source)
+    file = folder / f"{name}.onnx"
+    shutil.copyfile(source, file)
+    keys = ("role", "window", "labels", "label_hash", "recipe", "recipe_hash")
+    return {
+        "name": name,
+        "file": file.name,
+        "threshold": threshold,
+        **{key: model.card[key] for key in keys},
+        "sha256": sha256(file),
+        "measured_on_test": {key: measured[key] for key in ("accuracy", "macro_f1", "bytes")},
+    }
+
+
+def _labels(path: Path, stages: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["stage", "label_id", "label"])
+    rows.writerows([stage["name"], i, label] for stage in stages for i, label in enumerate(stage["labels"]))
+    write_text(path, text.getvalue())
+
+
+def _code(folder: Path) -> None:
+    edge = Path(pipeline.edge.__file__).parent
+    shutil.copytree(edge, folder / "edge", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    write_text(folder / "classify.py", LAUNCHER)
+    write_text(folder / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in PACKAGES))
+
+
+def _readme(description: dict[str, Any]) -> str:
+    m = description["measured_on_test"]
+    stages = "\n".join(
+        f"{i}. `{s['file']}`: {len(s['labels'])} labels, answers from a probability of {s['threshold']:.3f}"
+        for i, s in enumerate(description["stages"], 1)
+    )
+    return f"""# {description["experiment"]}: species classifier
+
+    pip install -r requirements.txt
+    python3 classify.py photos/ --topk 5 --out results.csv
+
+Works offline with Python 3.11 or newer and these three packages. Photos are asked of the stages in order; the first one
+that is sure of a species answers:
+
+{stages}
+
+Measured on {m["photos"]} test photos ({description["precision"]}): accuracy {m["accuracy"]:.3f} (95 % interval
+{m["accuracy_95"][0]:.3f} to {m["accuracy_95"][1]:.3f}), macro F1 {m["macro_f1"]:.3f}; the last stage alone
+{m["main_alone_accuracy"]:.3f}; {m["communication_rate"]:.1%} of the photos reached it.
+
+Each result has: path, status (ok or failed), failures, species, score, stage (which model answered), topk, and ms for
+decoding, preparing and each model asked. A photo that cannot be read is a row with its reason; the exit code is then 3.
+"""

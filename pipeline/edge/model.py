@@ -1,0 +1,67 @@
+"""One exported network: its onnxruntime session, its labels and its recipe, all read from the one ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import label_hash
+from .recipe import Recipe
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported; it sends data otherwise
+METADATA_KEY = "ommatidia"
+
+
+class BundleError(ValueError):
+    """A model file or a cascade cannot be used; the message says why and what to do."""
+
+
+class Model:
+    """Logits of uint8 photos. threads: of one inference, set explicitly because the default takes every core."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        import onnxruntime as ort
+
+        if not path.is_file():
+            raise BundleError(f"no model file {path}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        # x86 without VNNI saturates u8 x s8 sums; this makes int8 results the same there as on a Pi, and is nothing on arm
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
+            raise BundleError(f"{path.name} cannot be loaded: {str(error)[:200]}") from error
+        self.card = _card(self.session.get_modelmeta().custom_metadata_map, path)
+        self.path, self.labels = path, tuple(self.card["labels"])
+        self.recipe = Recipe.from_dict(self.card["recipe"])
+        self._input = self.session.get_inputs()[0].name
+
+    def logits(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, size, size, 3) uint8 RGB -> (n, labels)."""
+        result: NDArray[np.float32] = self.session.run(None, {self._input: photos})[0]
+        return result
+
+
+def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        labels, recipe = card["labels"], Recipe.from_dict(card["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path.name} does not carry labels and recipe; it was not exported by this project") from error
+    if label_hash(labels) != card["label_hash"] or recipe.hash != card["recipe_hash"]:
+        raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
+    return card
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""The one way to look at a photo: decode, orient, crop, resize to uint8 RGB. The scaling is inside the network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 200_000_000  # 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.6 GB as RGB)
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice its limit and warns below; its own one is 179 MP
+
+
+class UnreadableImage(ValueError):
+    """This file cannot be looked at; the message says why, without the path."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model wants its photos.
+
+    size: side of the square network input, px. crop: central share of the photo that is looked at, 0 < crop <= 1.
+    fit: "square" takes the central square, "squash" takes the whole width and height and changes the aspect ratio.
+    decode_side: JPEG files are decoded at the smallest scale (1/8, 1/4, 1/2, 1) whose short side has at least this
+    many pixels; 0 switches that off. colour_order is always RGB; it is kept so that a reader need not guess.
+    mean, std: the network's scaling (x / 255 - mean) / std per channel, done INSIDE the exported graph.
+    """
+
+    size: int = 160
+    crop: float = 0.875
+    fit: str = "square"
+    decode_side: int = 320
+    colour_order: str = "RGB"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        known = self.fit in ("square", "squash") and self.colour_order == "RGB"
+        if not (known and 0 < self.crop <= 1 and self.size > 0 and self.decode_side >= 0 and min(self.std) > 0):
+            raise ValueError(f"recipe out of range: {self}")
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Recipe:
+        """Read a recipe back from JSON; unknown keys raise TypeError."""
+        return Recipe(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change when any field changes."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def decode(source: Path | str | bytes, decode_side: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open a photo as upright 8-bit RGB; raises UnreadableImage for whatever is not a whole, sane picture.
+
+    Grey, palette, CMYK and 16-bit pictures are converted, transparency becomes white, the EXIF orientation is applied.
+    decode_side: see Recipe.
+    """
+    too_large = f"more than the limit of {max_pixels / 1e6:.0f} megapixels"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below counts
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise UnreadableImage(f"{width} x {height} px: {too_large}")
+                if decode_side and image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as some cameras write
+                    scale = max(1.0, min(width, height) / decode_side)
+                    image.draft("RGB", (int(width / scale), int(height / scale)))
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(too_large) from error
+    except FileNotFoundError as error:
+        raise UnreadableImage("no such file") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("is no image in a format that Pillow knows") from error
+    except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadableImage(f"cannot be decoded: {reason}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
+        if values.max(initial=0) > 255:
+            values = values / np.float32(257)  # 65535 -> 255
+        return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def preprocess(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
+    """Crop and resize (anti-aliased bilinear) to what the network takes: uint8, (size, size, 3), RGB."""
+    width, height = image.size
+    if recipe.fit == "square":
+        w = h = recipe.crop * min(width, height)
+    else:
+        w, h = recipe.crop * width, recipe.crop * height
+    left, top = (width - w) / 2, (height - h) / 2
+    size = (recipe.size, recipe.size)
+    box = (left, top, left + w, top + h)
+    if size == (width, height) and recipe.crop == 1:
+        return np.asarray(image)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))

@@ -1,0 +1,27 @@
+"""What can go wrong, with the exit code that the command line gives for it. Messages name the cause and the fix."""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of all errors that a user can mend; shown in one sentence, without a traceback unless verbose."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """The photos, the species list or the manifest cannot be used as they are."""
+
+
+class LabelSpaceError(PipelineError):
+    """Two things that must speak of the same species do not."""
+
+
+class ModelError(PipelineError):
+    """A model folder, its weights or its exported file cannot be used."""

@@ -1,0 +1,1 @@
+"""Predict once, then measure: metrics, routing, Monte Carlo."""

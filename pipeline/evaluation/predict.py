@@ -1,0 +1,152 @@
+"""Predict once: every model sees every photo of val and test one time; all figures read the stored logits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.console import log, progress
+from pipeline.dataset.manifest import Manifest
+from pipeline.edge.model import Model
+from pipeline.edge.recipe import UnreadableImage, decode, preprocess
+from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.files import Stamp, replacing, run_once, sha256
+from pipeline.labels import LabelSpace
+
+TIMES = ("decode_ms", "preprocess_ms", "infer_ms")
+WARM_UP = 5  # photos looked at before times count
+FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """rows: image_path, species, split, decode_ms, preprocess_ms, infer_ms, reason ("" or why there are no logits).
+
+    logits: (rows, labels) float32, NaN where a photo could not be read. card: the model's, as its ONNX file carries it.
+    """
+
+    rows: pd.DataFrame
+    logits: NDArray[np.float32]
+    card: dict[str, Any]
+    data_hash: str
+
+    @property
+    def name(self) -> str:
+        return str(self.card["name"])
+
+    @property
+    def labels(self) -> LabelSpace:
+        return LabelSpace(tuple(self.card["labels"]))
+
+    def part(self, split: str) -> Predictions:
+        """The readable photos of one split."""
+        keep = ((self.rows["split"] == split) & (self.rows["reason"] == "")).to_numpy()
+        return Predictions(self.rows[keep].reset_index(drop=True), self.logits[keep], self.card, self.data_hash)
+
+
+def predict(model: Model, root: Path, rows: pd.DataFrame, data_hash: str) -> Predictions:
+    """Look at each photo of `rows` (image_path, species, split), one at a time as the device does. Times in ms."""
+    logits = np.full((len(rows), len(model.labels)), np.nan, np.float32)
+    times = np.zeros((len(rows), 3))
+    reasons = [""] * len(rows)
+    blank = np.zeros((1, model.recipe.size, model.recipe.size, 3), np.uint8)
+    for _ in range(WARM_UP):
+        model.logits(blank)
+    for i, path in enumerate(progress(rows["image_path"], len(rows), f"predict {model.card['name']}")):
+        start = time.perf_counter()
+        try:
+            photo = decode(root / path, model.recipe.decode_side)
+        except UnreadableImage as error:
+            reasons[i] = str(error)
+            continue
+        decoded = time.perf_counter()
+        ready = preprocess(photo, model.recipe)[None]
+        prepared = time.perf_counter()
+        logits[i] = model.logits(ready)[0]
+        times[i] = np.diff([start, decoded, prepared, time.perf_counter()]) * 1000
+    table = rows[["image_path", "species", "split"]].reset_index(drop=True)
+    table = table.assign(**dict(zip(TIMES, times.T, strict=True)), reason=reasons)
+    return Predictions(table, logits, model.card, data_hash)
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write a table whose metadata holds the model's card and the manifest's hash."""
+    table = pa.Table.from_pandas(predictions.rows, preserve_index=False)
+    flat = pa.array(predictions.logits.ravel())
+    table = table.append_column("logits", pa.FixedSizeListArray.from_arrays(flat, predictions.logits.shape[1]))
+    metadata = {"card": predictions.card, "data_hash": predictions.data_hash}
+    table = table.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read a table back; its absence says which command makes it."""
+    if not path.is_file():
+        raise DataError(f"no predictions at {path}; run eval.py with the same --config first")
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"ommatidia"])
+    logits = np.asarray(table.column("logits").combine_chunks().flatten()).reshape(table.num_rows, -1)
+    return Predictions(table.drop_columns(["logits"]).to_pandas(), logits, metadata["card"], metadata["data_hash"])
+
+
+def stage_names(config: Config) -> list[str]:
+    """Model folders of the cascade in order: the caches of cache.start_ranks, then main."""
+    return [*(f"cache_{config.cache_threshold:g}_{start}" for start in config.cache.start_ranks), "main"]
+
+
+def model_file(config: Config, name: str, precision: str) -> Path:
+    """The exported file of a model; its absence says which command makes it."""
+    path = config.models / name / FILES[precision]
+    if not path.is_file():
+        raise ModelError(f"no exported model at {path}; run train.py and quantize.py with the same --config first")
+    return path
+
+
+def predictions_file(config: Config, name: str, precision: str) -> Path:
+    """Where the predictions of a model are kept."""
+    return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}.parquet"
+
+
+def predict_stages(config: Config, manifest: Manifest, precision: str) -> list[Predictions]:
+    """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again."""
+    rows = manifest.rows[manifest.rows["split"].isin(["val", "test"])]
+    found = []
+    for name in stage_names(config):
+        source, target = model_file(config, name, precision), predictions_file(config, name, precision)
+        stamp = Stamp(target.parent / ".stamps" / f"{target.stem}.json", {"model": sha256(source), "data": manifest.hash}, [target])
+        run_once(f"predict   {target.stem}", stamp, False, partial(_predict_one, manifest, rows, source, target))
+        found.append(load_predictions(target))
+    check_same_photos(found)
+    return found
+
+
+def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: Path) -> None:
+    model = Model(source, threads=1)
+    if model.card["data_hash"] != manifest.hash:
+        raise ModelError(f"{source} was trained on manifest {model.card['data_hash']}, this one is {manifest.hash}")
+    save_predictions(target, predict(model, manifest.root, rows, manifest.hash))
+    log.info("predict   %s: %d photos", target.stem, len(rows))
+
+
+def check_same_photos(tables: Sequence[Predictions]) -> None:
+    """Predictions can be joined only when they are of the same photos of the same manifest."""
+    first = tables[0]
+    for table in tables[1:]:
+        if table.data_hash != first.data_hash or not table.rows["image_path"].equals(first.rows["image_path"]):
+            raise LabelSpaceError(
+                f"the predictions of {first.name} and {table.name} are of different manifests "
+                f"({first.data_hash}, {table.data_hash}); run eval.py again"
+            )

@@ -1,0 +1,43 @@
+"""How long a photo takes, from the file's bytes to the label, cascade and main alone in turn so that drift hits both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.edge.cascade import Answer, Cascade
+
+WARM_UP = 10
+
+
+def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> dict[str, Any]:
+    """Times in ms per photo (mean, p50, p95, p99) of both, and the ratio of the means. Unreadable photos are left out."""
+    for photo in photos[:WARM_UP]:
+        cascade.classify(photo)
+        main.classify(photo)
+    times: dict[str, list[float]] = {"cascade": [], "main": []}
+    steps: dict[str, list[float]] = {"decode_ms": [], "preprocess_ms": []}
+    for i, photo in enumerate(photos):
+        order = [("cascade", cascade), ("main", main)]
+        for name, stages in order if i % 2 else reversed(order):
+            answer = stages.classify(photo)
+            if answer.status == "ok":
+                times[name].append(_total(answer))
+                if name == "main":
+                    steps["decode_ms"].append(answer.decode_ms)
+                    steps["preprocess_ms"].append(answer.preprocess_ms)
+    result: dict[str, Any] = {name: _summary(series) for name, series in times.items()}
+    result |= {name: float(np.mean(series)) for name, series in steps.items()}
+    return {**result, "photos": len(times["main"]), "threads": 1, "speed_up": result["main"]["mean"] / result["cascade"]["mean"]}
+
+
+def _total(answer: Answer) -> float:
+    return answer.decode_ms + answer.preprocess_ms + sum(answer.infer_ms.values())
+
+
+def _summary(series: list[float]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(series, [50, 95, 99])
+    return {"mean": float(np.mean(series)), "p50": float(p50), "p95": float(p95), "p99": float(p99)}

@@ -1,0 +1,118 @@
+"""Safe files: written to a temporary file in the same folder, flushed, then renamed; and stamps of what is up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import log
+from pipeline.errors import DataError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there takes the name `path` only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file safely."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON safely, indented, UTF-8, in the order given."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read JSON; a missing or broken file is a DataError that says what it should have been."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no {what} at {path}") from error
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as the {what}: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """A name from outside made safe as ONE path component: no separators, no "..", no control characters, <= 150 bytes."""
+    clean = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", unicodedata.normalize("NFC", name)).strip(" .")
+    clean = clean.encode()[:150].decode(errors="ignore").rstrip(" .")
+    return clean or "_"
+
+
+def digest(data: Any) -> str:
+    """Twelve hexadecimal digits of any JSON-able value; the same value gives the same digits on every machine."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def listing_digest(root: Path, files: Sequence[Path]) -> str:
+    """Digest of names, sizes and times of change: enough to notice that a photo came, went or changed."""
+    rows = [(str(f.relative_to(root)), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+    return digest(rows)
+
+
+class Stamp:
+    """Remembers with which inputs a piece of work was done, so that the same work is skipped the next time.
+
+    The stamp is removed before the work starts and written after it ends, so a killed piece of work is done again.
+    """
+
+    def __init__(self, path: Path, inputs: Mapping[str, Any], outputs: Sequence[Path]) -> None:
+        self.path, self.inputs, self.outputs = path, digest(inputs), outputs
+
+    def fresh(self) -> bool:
+        """Whether the outputs exist and were made from exactly these inputs."""
+        try:
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        if known.get("inputs") != self.inputs or set(known.get("outputs", {})) != {p.name for p in self.outputs}:
+            return False
+        return all(p.is_file() and known["outputs"][p.name] == sha256(p) for p in self.outputs)
+
+    def clear(self) -> None:
+        """Forget, before the work starts."""
+        self.path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Remember, after the work ended."""
+        write_json(self.path, {"inputs": self.inputs, "outputs": {p.name: sha256(p) for p in self.outputs}})
+
+
+def run_once(what: str, stamp: Stamp, again: bool, work: Callable[[], None]) -> None:
+    """Do the work unless its stamp is fresh (and it is not asked for again); says so when it is skipped."""
+    if stamp.fresh() and not again:
+        log.info("%s up to date", what)
+        return
+    stamp.clear()
+    work()
+    stamp.write()

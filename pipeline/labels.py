@@ -1,0 +1,65 @@
+"""Label spaces of a whole experiment: every species, the dominant ones with "Other", and the window of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.edge.labels import OTHER, label_hash, translate
+from pipeline.errors import LabelSpaceError
+
+__all__ = ["OTHER", "LabelSpace", "window"]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """An ordered tuple of names; "Other", where there is one, is the last."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise LabelSpaceError(f"a label space names {twice} twice; labels are joined by name, so names must differ")
+        if OTHER in self.names[:-1]:
+            raise LabelSpaceError(f'"{OTHER}" must be the last label')
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that stand for names and order."""
+        return label_hash(self.names)
+
+    @property
+    def has_other(self) -> bool:
+        """Whether the last label is "Other"."""
+        return bool(self.names) and self.names[-1] == OTHER
+
+    def ids(self, species: Sequence[str]) -> NDArray[np.int64]:
+        """Label of each name; a name outside the space is "Other", or an error where the space has no "Other"."""
+        ids = translate(species, self.names)
+        if (ids < 0).any():
+            missing = sorted({name for name, i in zip(species, ids, strict=True) if i < 0})
+            raise LabelSpaceError(
+                f"{len(missing)} species are not in the label space {self.hash}, e.g. {missing[0]!r}: "
+                "model and data set are of different experiments; train again or use the matching data set"
+            )
+        return ids
+
+
+def window(ranking: Sequence[str], n_species: int, start_rank: int) -> LabelSpace:
+    """The label space of a cache: species of ranks start_rank+1 .. start_rank+n in rank order, then "Other" (rule D3).
+
+    Every other species, also the more frequent ones before start_rank, is "Other".
+    """
+    chosen = tuple(ranking[start_rank : start_rank + n_species])
+    if start_rank < 0 or not chosen:
+        raise LabelSpaceError(f"start_rank {start_rank} is outside the {len(ranking)} ranked species")
+    if len(chosen) == len(ranking):
+        raise LabelSpaceError('the window holds every species, so nothing is left for "Other"; lower the threshold')
+    return LabelSpace((*chosen, OTHER))

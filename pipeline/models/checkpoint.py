@@ -1,0 +1,110 @@
+"""The model folder: weights.safetensors + model.json, which says all that is needed to build and to believe the model."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline import __version__
+from pipeline.edge.recipe import Recipe
+from pipeline.errors import ModelError
+from pipeline.files import read_json, replacing, sha256, write_json
+from pipeline.labels import LabelSpace
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is: its network, its labels, its recipe and where it comes from. Kept in model.json and in the ONNX.
+
+    role: "cache" or "main". window: [start_rank, species] of a cache, None for main. data_hash: of the manifest.
+    """
+
+    name: str
+    role: str
+    architecture: str
+    arguments: dict[str, Any]
+    labels: LabelSpace
+    recipe: Recipe
+    data_hash: str
+    seed: int
+    window: tuple[int, int] | None = None
+    threshold: float | None = None
+    pretrained: str = "none"
+    pruning: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the label hash, recipe hash and versions beside them."""
+        data = asdict(self)
+        data["labels"] = list(self.labels.names)
+        data["recipe"] = self.recipe.to_dict()
+        hashes = {"label_hash": self.labels.hash, "recipe_hash": self.recipe.hash}
+        return {"format": FORMAT, **data, **hashes, "versions": versions()}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ModelCard:
+        """Read a card back; a changed label list or recipe no longer fits its hash and is refused."""
+        if data.get("format") != FORMAT:
+            raise ModelError(f"model card of format {data.get('format')}; this version reads {FORMAT}")
+        fields = {key: data[key] for key in ModelCard.__dataclass_fields__}
+        fields["labels"] = LabelSpace(tuple(data["labels"]))
+        fields["recipe"] = Recipe.from_dict(data["recipe"])
+        fields["window"] = tuple(data["window"]) if data["window"] else None
+        card = ModelCard(**fields)
+        for what, hash_ in (("label", card.labels.hash), ("recipe", card.recipe.hash)):
+            if data[f"{what}_hash"] != hash_:
+                raise ModelError(f"{card.name}: the {what}s were edited: {what}_hash {data[f'{what}_hash']} is not {hash_}")
+        return card
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a result."""
+    found = {"ommatidia": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "timm", "onnx", "onnxruntime", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write a model folder; the weights first, the card that names their hash last."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = folder / "weights.safetensors"
+    with replacing(weights) as temporary:
+        save_file(state, temporary)
+    write_json(folder / "model.json", {**card.to_dict(), "weights_sha256": sha256(weights)})
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder; its absence says which command makes it."""
+    if not (folder / "model.json").is_file():
+        raise ModelError(f"no trained model in {folder}; run train.py with the same --config first")
+    try:
+        return ModelCard.from_dict(read_json(folder / "model.json", "model card"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'model.json'} is not a model card: {error!r}") from error
+
+
+def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """Build the network of a model folder and load its weights; eval mode, CPU."""
+    from pipeline.models.registry import build
+
+    card = read_card(folder)
+    weights = folder / "weights.safetensors"
+    if not weights.is_file() or sha256(weights) != card.weights_sha256:
+        raise ModelError(f"{weights} is missing or not the file that model.json describes; train again")
+    network = build(card.architecture, len(card.labels), card.arguments)
+    network.load_state_dict(load_file(weights))
+    return network.eval(), card

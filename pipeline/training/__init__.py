@@ -1,0 +1,1 @@
+"""Data, augmentation, losses, schedule and the loop that can be killed and continued."""

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Export trained models to ONNX (refused unless torch and ONNX agree) and quantize them to int8."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  quantize.py --config configs/demo.yaml                 every trained model of the experiment
+  quantize.py --config config.yaml --model main
+  quantize.py --config config.yaml --set quantize.method=entropy --set quantize.calibration_images=512"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument("--model", action="append", metavar="NAME", help="a model folder's name; repeatable")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    from pipeline.compression.run import quantize_models
+
+    quantize_models(config, arguments.model)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Run the whole main job in order: data set, training, export, evaluation, simulation, bundle.
+
+Kill it anywhere and call it again: it skips what is up to date and goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import SOME_FAILED, configuration, parser, run
+
+EXAMPLES = """  run.py --config configs/demo.yaml
+  run.py --config config.yaml --set main.model=mobilenetv3_large_100 --set experiment=mobilenet"""
+
+
+def main() -> int:
+    return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
+
+
+def work(arguments: argparse.Namespace) -> int | None:
+    config = configuration(arguments)
+    from pipeline.everything import run_everything
+
+    return SOME_FAILED if run_everything(config) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The command line: exit codes, one sentence per error, progress, and help that answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.console import DONE, FAILED, SOME_FAILED, WRONG_USAGE, configuration, log, parser, progress, run
+from pipeline.errors import ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ["dataset_orchestrator.py", "train.py"]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_afterwards() -> Iterator[None]:
+    level = log.level
+    yield
+    log.setLevel(level)
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    return parser("Do it.", "  do.py").parse_args(words)
+
+
+def fails_with(error: BaseException) -> int:
+    def work(_: argparse.Namespace) -> None:
+        raise error
+
+    return run(work, arguments())
+
+
+def test_exit_codes_are_the_documented_ones() -> None:
+    assert (DONE, FAILED, WRONG_USAGE, SOME_FAILED) == (0, 1, 2, 3)
+    assert run(lambda _: None, arguments()) == 0
+    assert run(lambda _: SOME_FAILED, arguments()) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("no photos; add some"), 1, "error: no photos; add some\n"),
+        (ConfigError("key x is wrong"), 2, "error: key x is wrong\n"),
+        (OSError(28, "No space left on device", "/x/y"), 1, "error: No space left on device: /x/y\n"),
+        (OSError("broken"), 1, "error: broken\n"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues\n"),
+    ],
+)
+def test_error_is_one_line_on_stderr(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, words: str
+) -> None:
+    assert fails_with(error) == code
+    assert capsys.readouterr() == ("", words)
+
+
+def test_own_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        fails_with(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("how", ["flag", "file"])
+def test_verbose_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("global: {verbose: true}" if how == "file" else "")
+
+    def work(given: argparse.Namespace) -> None:
+        assert configuration(given).global_.verbose
+        raise DataError("no photos")
+
+    assert run(work, arguments("--config", str(path), *(["--verbose"] if how == "flag" else []))) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: no photos\n")
+
+
+def test_overrides_reach_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train_val_split: {random_state: 1}")
+    given = arguments("--config", str(tmp_path / "c.yaml"), "--set", "train_val_split.random_state=2", "--set", "experiment=x")
+    config = configuration(given)
+    assert (config.seed, config.experiment) == (2, "x")
+
+
+def test_progress_yields_everything_and_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ommatidia")
+    assert list(progress("abc", 3, "verify", every=-1.0)) == ["a", "b", "c"]
+    assert caplog.messages[0].startswith("verify: 1 of 3, about ")
+
+
+def test_progress_is_silent_when_it_is_quick(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ommatidia")
+    assert list(progress("abc", 3, "verify")) == ["a", "b", "c"]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_answers_within_half_a_second_of_processor_time(script: str) -> None:
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    start = used()
+    shown = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert used() - start < 0.5
+    for part in ("examples:", "--config", "--set SECTION.KEY=VALUE", "--verbose", "exit codes: 0 done"):
+        assert part in shown.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_imports_nothing_heavy(script: str) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{script}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path('{script}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'PIL', 'matplotlib', 'pydantic', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Train the main model (all species) or cache models (a window of the ranked species, and "Other")."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  train.py --config configs/demo.yaml main
+  train.py --config configs/demo.yaml cache                      every window of cache.start_ranks
+  train.py --config config.yaml cache --threshold 0.5 --start_rank 7
+  train.py --config config.yaml main --model convnext_tiny --epochs 30 --batch_size 64 --lr 0.001"""
+SHORTCUTS = {"model": str, "epochs": int, "batch_size": int, "lr": float, "workers": int}
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument("role", choices=["cache", "main"])
+    arguments.add_argument("--threshold", type=float, help="cache: share of the photos that its species hold (sets n)")
+    arguments.add_argument("--start_rank", type=int, action="append", help="cache: rank before its first species; repeatable")
+    arguments.add_argument("--img_size", type=int, nargs="+", metavar="PX", help="network input, e.g. 160 or 160 160")
+    for name, kind in SHORTCUTS.items():
+        arguments.add_argument(f"--{name}", type=kind, help=f"short for --set {{cache,main}}.{name}=...")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    given = {name: getattr(arguments, name) for name in SHORTCUTS} | {"threshold": arguments.threshold}
+    if arguments.img_size:
+        given["recipe.size"] = arguments.img_size[0]
+    arguments.overrides += [f"{arguments.role}.{key}={value}" for key, value in given.items() if value is not None]
+    config = configuration(arguments)
+    from pipeline.training.run import train_role
+
+    train_role(config, arguments.role, arguments.start_rank)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
