@@ -16,7 +16,9 @@ EXAMPLES = """  eval.py --config configs/demo.yaml
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
-    arguments.add_argument("--images", type=Path, metavar="FOLDER", help="another labelled folder; species joined by name")
+    arguments.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="another labelled folder; species joined by name"
+    )
     arguments.add_argument("--speed", type=int, metavar="N", help="time N test photos")
     return run(work, arguments.parse_args())
 

@@ -14,7 +14,9 @@ EXAMPLES = """  monte_carlo.py --config configs/demo.yaml --model both --input_s
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
-    arguments.add_argument("--model", choices=["small", "big", "both"], default="both", help="cache, main, or the cascade")
+    arguments.add_argument(
+        "--model", choices=["small", "big", "both"], default="both", help="cache, main, or the cascade"
+    )
     arguments.add_argument("--runs", "--num_runs", type=int, help="how many runs")
     arguments.add_argument("--samples", "--sample_size", type=int, help="photos per run")
     arguments.add_argument("--threshold", type=float, help="share of the photos that the cache's species hold")
@@ -33,7 +35,9 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.evaluation.run import monte_carlo
 
-    monte_carlo(config, arguments.model, arguments.out_prefix, arguments.input_size[0] if arguments.input_size else None)
+    monte_carlo(
+        config, arguments.model, arguments.out_prefix, arguments.input_size[0] if arguments.input_size else None
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument("role", choices=["cache", "main"])
     arguments.add_argument("--threshold", type=float, help="cache: share of the photos that its species hold (sets n)")
-    arguments.add_argument("--start_rank", type=int, action="append", help="cache: rank before its first species; repeatable")
+    arguments.add_argument(
+        "--start_rank", type=int, action="append", help="cache: rank before its first species; repeatable"
+    )
     arguments.add_argument("--img_size", type=int, nargs="+", metavar="PX", help="network input, e.g. 160 or 160 160")
     for name, kind in SHORTCUTS.items():
         arguments.add_argument(f"--{name}", type=kind, help=f"short for --set {{cache,main}}.{name}=...")

@@ -23,9 +23,13 @@ REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
 def draw_photo(seed: int, width: int = 64, height: int = 48) -> Image.Image:
-    """A picture of soft random blots; another seed gives one that looks nothing like it."""
-    blots = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(blots).resize((width, height), Image.Resampling.BICUBIC)
+    """A picture of random blots, large and small ones as in nature; another seed gives one that looks nothing like it."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (width, height), "grey")
+    for side in (24, 12, 6):  # the last and largest blots weigh most
+        blots = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        image = Image.blend(image, blots.resize((width, height), Image.Resampling.BICUBIC), 0.5)
+    return image
 
 
 def write_photos(root: Path, counts: dict[str, dict[str, int]], seed: int = 0) -> Path:
@@ -52,7 +56,7 @@ def photos(_master: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_config(tmp_path: Path, photos: Path) -> Callable[..., Config]:
-    """Configuration of the tiny folder, by `--set` overrides; writes to tmp_path/output and tmp_path/regional."""
+    """Configuration of the tiny folder, with `--set` overrides; writes to tmp_path/output and tmp_path/regional."""
 
     def make(*overrides: str) -> Config:
         path = tmp_path / "tiny.yaml"
@@ -62,7 +66,8 @@ def make_config(tmp_path: Path, photos: Path) -> Callable[..., Config]:
             "output_dir": str(tmp_path / "output"),
             "models_dir": str(tmp_path / "models"),
         }
-        path.write_text(json.dumps({"paths": paths, "dataset": {"workers": 1}}))
+        data = {"paths": paths, "dataset": {"workers": 1}, "train_val_split": {"dominant_threshold": 0.6}}
+        path.write_text(json.dumps(data))
         return load_config(path, overrides)
 
     return make

@@ -77,7 +77,9 @@ def test_every_shipped_configuration_loads() -> None:
         assert load_config(path).experiment
 
 
-@pytest.mark.parametrize("text", ["", USERS, "main: {pretrained: package, model: x}", "main: {pretrained: ./w.safetensors}"])
+@pytest.mark.parametrize(
+    "text", ["", USERS, "main: {pretrained: package, model: x}", "main: {pretrained: ./w.safetensors}"]
+)
 def test_saved_configuration_loads_again_to_an_equal_value(
     load: Callable[..., Config], tmp_path: Path, text: str
 ) -> None:
@@ -143,7 +145,10 @@ def test_all_slips_are_told_at_once(refused: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("web_crawl:\n  total_pages: many", "line 2: web_crawl.total_pages (is 'many'): Input should be a valid integer"),
+        (
+            "web_crawl:\n  total_pages: many",
+            "line 2: web_crawl.total_pages (is 'many'): Input should be a valid integer",
+        ),
         ("web_crawl:\n  total_pages: true", "line 2: web_crawl.total_pages (is True): must be a number"),
         ("web_crawl:\n  delay_between_requests: yes", "delay_between_requests (is True): must be a number"),
         ("web_crawl:\n  total_pages: 0", "total_pages (is 0): Input should be greater than 0"),

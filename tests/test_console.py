@@ -82,7 +82,9 @@ def test_verbose_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_overrides_reach_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("train_val_split: {random_state: 1}")
-    given = arguments("--config", str(tmp_path / "c.yaml"), "--set", "train_val_split.random_state=2", "--set", "experiment=x")
+    given = arguments(
+        "--config", str(tmp_path / "c.yaml"), "--set", "train_val_split.random_state=2", "--set", "experiment=x"
+    )
     config = configuration(given)
     assert (config.seed, config.experiment) == (2, "x")
 

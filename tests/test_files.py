@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.files import Stamp, digest, listing_digest, read_json, replacing, safe_name, sha256, write_json, write_text
+from pipeline.files import (
+    Stamp,
+    digest,
+    listing_digest,
+    read_json,
+    replacing,
+    safe_name,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def test_failure_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ def test_names_outside_become_other() -> None:
 
 
 def test_names_outside_a_space_without_other_are_refused_by_name() -> None:
-    with pytest.raises(LabelSpaceError, match="1 species are not in the label space .* 'Mantis'.*different experiments"):
+    with pytest.raises(
+        LabelSpaceError, match="1 species are not in the label space .* 'Mantis'.*different experiments"
+    ):
         LabelSpace(("Apis", "Pieris")).ids(["Apis", "Mantis"])
 
 

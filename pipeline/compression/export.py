@@ -25,7 +25,9 @@ from pipeline.models.deployable import Deployable
 OPSET = 18
 
 
-def export(network: nn.Module, card: ModelCard, path: Path, photos: NDArray[np.uint8], tolerance: float) -> dict[str, Any]:
+def export(
+    network: nn.Module, card: ModelCard, path: Path, photos: NDArray[np.uint8], tolerance: float
+) -> dict[str, Any]:
     """Write the network with its scaling inside: input uint8 (n, size, size, 3) RGB, output logits (n, labels).
 
     photos: real ones, (n, size, size, 3), on which torch and onnxruntime must agree: largest |logit difference| within

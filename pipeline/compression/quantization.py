@@ -23,14 +23,14 @@ from pipeline.files import replacing
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from onnxruntime.quantization import (  # noqa: E402  (after telemetry is off)
+from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
     quantize_static,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: E402
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -53,7 +53,9 @@ class Photos(CalibrationDataReader):  # type: ignore[misc]
 def calibration_sample(train: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     """n rows of train, species in turn so that rare ones are seen too; the same seed gives the same rows."""
     if n > len(train):
-        raise DataError(f"{n} calibration images asked for, but train has {len(train)}; lower quantize.calibration_images")
+        raise DataError(
+            f"{n} calibration images asked for, but train has {len(train)}; lower quantize.calibration_images"
+        )
     shuffled = train.sample(frac=1, random_state=seed)
     turn = shuffled.groupby("species").cumcount()
     return shuffled.assign(turn=turn).sort_values(["turn", "species"], kind="stable").head(n).drop(columns="turn")

@@ -47,9 +47,16 @@ def _one(config: Config, manifest: Manifest, folder: Path) -> None:
     outputs = [folder / name for name in ("model.onnx", "model.int8.onnx", "export.json")]
     inputs = {"weights": card.weights_sha256, "manifest": manifest.hash, "settings": config.quantize.model_dump()}
     if card.data_hash != manifest.hash:
-        raise ModelError(f"{folder} was trained on manifest {card.data_hash}, this one is {manifest.hash}; train it again")
+        raise ModelError(
+            f"{folder} was trained on manifest {card.data_hash}, this one is {manifest.hash}; train it again"
+        )
     stamp = Stamp(folder / ".stamps" / "quantize.json", inputs, outputs)
-    run_once(f"quantize  {card.name}", stamp, config.global_.overwrite, lambda: _export_both(config, manifest, folder, outputs))
+    run_once(
+        f"quantize  {card.name}",
+        stamp,
+        config.global_.overwrite,
+        lambda: _export_both(config, manifest, folder, outputs),
+    )
 
 
 def _export_both(config: Config, manifest: Manifest, folder: Path, outputs: list[Path]) -> None:
@@ -57,11 +64,15 @@ def _export_both(config: Config, manifest: Manifest, folder: Path, outputs: list
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     val = manifest.part("val")
     some = val.sample(min(len(val), config.quantize.parity_images), random_state=config.seed)
-    agreement = export(network, card, outputs[0], load_photos(manifest, some, card.recipe), config.quantize.parity_tolerance)
+    agreement = export(
+        network, card, outputs[0], load_photos(manifest, some, card.recipe), config.quantize.parity_tolerance
+    )
     sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed)
     quantize(outputs[0], outputs[1], load_photos(manifest, sample, card.recipe), config.quantize.method)
     report = _compare(manifest, val, outputs[0], outputs[1])
-    write_json(outputs[2], {"model": card.name, "parity": agreement, **report, "settings": config.quantize.model_dump()})
+    write_json(
+        outputs[2], {"model": card.name, "parity": agreement, **report, "settings": config.quantize.model_dump()}
+    )
     log.info(
         "quantize  %s: %.2f -> %.2f MB, val accuracy %.4f -> %.4f, same answer on %.1f %%",
         card.name, report["fp32"]["bytes"] / 1e6, report["int8"]["bytes"] / 1e6,

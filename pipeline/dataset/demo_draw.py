@@ -120,15 +120,36 @@ def individual(look: Look, rng: np.random.Generator) -> Look:
     def about(value: float, spread: float) -> float:
         return float(value * (1.0 + np.clip(rng.normal(0.0, spread), -2.5 * spread, 2.5 * spread)))
 
-    limbs = tuple(replace(limb, length=about(limb.length, 0.05), thick=about(limb.thick, 0.08),
-                          colour=tinted(limb.colour), tip=tinted(limb.tip) if limb.tip else None)
-                  for limb in look.limbs)
-    parts = tuple(replace(part, length=about(part.length, 0.02), width=about(part.width, 0.04),
-                          angle=about(part.angle, 0.06), colour=tinted(part.colour),
-                          marks=tuple(replace(mark, t=about(mark.t, 0.02), length=about(mark.length, 0.08),
-                                              width=mark.width if mark.band else about(mark.width, 0.08),
-                                              colour=tinted(mark.colour)) for mark in part.marks))
-                  for part in look.parts)
+    limbs = tuple(
+        replace(
+            limb,
+            length=about(limb.length, 0.05),
+            thick=about(limb.thick, 0.08),
+            colour=tinted(limb.colour),
+            tip=tinted(limb.tip) if limb.tip else None,
+        )
+        for limb in look.limbs
+    )
+    parts = tuple(
+        replace(
+            part,
+            length=about(part.length, 0.02),
+            width=about(part.width, 0.04),
+            angle=about(part.angle, 0.06),
+            colour=tinted(part.colour),
+            marks=tuple(
+                replace(
+                    mark,
+                    t=about(mark.t, 0.02),
+                    length=about(mark.length, 0.08),
+                    width=mark.width if mark.band else about(mark.width, 0.08),
+                    colour=tinted(mark.colour),
+                )
+                for mark in part.marks
+            ),
+        )
+        for part in look.parts
+    )
     return Look(limbs, parts)
 
 
@@ -177,8 +198,7 @@ def part_shapes(part: Part, side: float) -> Iterator[Shape]:
 def patch(part: Part, side: float, t0: float, t1: float, f0: float, f1: float) -> Points:
     """The outline [48, 2] of the patch t0..t1, f0..f1 of a part."""
     t = np.linspace(t0, t1, 24)
-    return np.concatenate([on_part(part, side, t, np.full(24, f0)),
-                           on_part(part, side, t[::-1], np.full(24, f1))])
+    return np.concatenate([on_part(part, side, t, np.full(24, f0)), on_part(part, side, t[::-1], np.full(24, f1))])
 
 
 def on_part(part: Part, side: float, t: Points, f: Points) -> Points:
@@ -215,8 +235,10 @@ def place(shapes: list[Shape], frame: tuple[int, int], rng: np.random.Generator)
     zoom = rng.uniform(0.45, 0.9) * min(frame) / float((high - low).max())
     room = (np.array([frame[1], frame[0]]) - zoom * (high - low)) / 2.0
     centre = np.array([frame[1], frame[0]]) / 2.0 + room * rng.uniform(-0.8, 0.8, 2)
-    return [Shape((seen(shape.points) - (low + high) / 2.0) * zoom + centre, shape.colour, shape.thick * zoom)
-            for shape in shapes]
+    return [
+        Shape((seen(shape.points) - (low + high) / 2.0) * zoom + centre, shape.colour, shape.thick * zoom)
+        for shape in shapes
+    ]
 
 
 def paint(shapes: list[Shape], frame: tuple[int, int]) -> Floats:
@@ -278,8 +300,9 @@ def leaf(frame: tuple[int, int], rng: np.random.Generator) -> Floats:
     for step in np.arange(-1.5, 1.5, rng.uniform(0.1, 0.2)):
         for side in (0.8, -0.8):
             out = np.array([np.cos(angle + side), np.sin(angle + side)])
-            veins.append(Shape(np.stack([middle + step * size * along, middle + step * size * along + size * out]),
-                               colour, 1.0))
+            veins.append(
+                Shape(np.stack([middle + step * size * along, middle + step * size * along + size * out]), colour, 1.0)
+            )
     relief = 1 + np.float32(0.18) * fractal(frame, rng, 4, 4)
     return over(np.broadcast_to(base, (*frame, 3)), paint(veins, frame)) * relief[..., None]
 

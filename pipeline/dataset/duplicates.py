@@ -57,7 +57,9 @@ def _orient(images: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
 
 
 def _hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    low: NDArray[np.float32] = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(images), 64)
+    low: NDArray[np.float32] = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(
+        len(images), 64
+    )
     low[:, 0] = 0  # the mean brightness says nothing
     bits = low > np.median(low, axis=1, keepdims=True)
     packed: NDArray[np.uint64] = np.packbits(bits, axis=1).view(np.uint64)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import matplotlib
 
-matplotlib.use("Agg")
-matplotlib.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,6 +15,8 @@ from matplotlib.figure import Figure
 from pipeline.dataset.splitting import SPLITS
 from pipeline.files import replacing
 
+plt.switch_backend("Agg")  # no display is needed
+matplotlib.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 MARKS = (0.5, 0.8, 0.9)
 SHOWN = 60  # bars per picture; beyond that the middle of the list is left out and the picture says so
 
@@ -34,7 +34,7 @@ def bars(counts: Mapping[str, int], title: str, path: Path) -> None:
     total = sum(counts.values())
     left_out = len(ranked) - SHOWN
     if left_out > 0:
-        ranked = ranked[: SHOWN - 15] + [(f"({left_out} species between)", 0)] + ranked[-15:]
+        ranked = [*ranked[: SHOWN - 15], (f"({left_out} species between)", 0), *ranked[-15:]]
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.2 * max(len(ranked), 4)))
     values = [n for _, n in ranked]
     drawn = axes.barh([name for name, _ in ranked], values, color="#3b7a57")

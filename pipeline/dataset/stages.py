@@ -25,7 +25,7 @@ from pipeline.dataset.sources.species_list import read_species_list
 from pipeline.dataset.splitting import SPLITS, leaks, split
 from pipeline.dataset.verify import verify
 from pipeline.errors import ConfigError, DataError
-from pipeline.files import Stamp, listing_digest, read_json, replacing, run_once, safe_name, sha256, write_json
+from pipeline.files import Stamp, listing_digest, read_json, replacing, safe_name, sha256, write_json
 from pipeline.labels import OTHER, LabelSpace
 
 

@@ -73,7 +73,9 @@ class Cascade:
         sides = {stage.model.recipe.decode_side for stage in stages}
         if len(sides) > 1:
             names = ", ".join(f"{stage.name} {stage.model.recipe.decode_side}" for stage in stages)
-            raise BundleError(f"the recipes of the stages disagree on decode_side ({names}); a photo is decoded only once")
+            raise BundleError(
+                f"the recipes of the stages disagree on decode_side ({names}); a photo is decoded only once"
+            )
         last = stages[-1]
         for stage in stages[:-1]:
             unknown = set(stage.model.labels) - set(last.model.labels) - {OTHER}
@@ -82,7 +84,9 @@ class Cascade:
                     f"the label spaces of {stage.name} and {last.name} disagree: {last.name} lacks {sorted(unknown)[0]!r}"
                 )
             if OTHER not in stage.model.labels:
-                raise BundleError(f"{stage.name} is not the last stage but has no label {OTHER!r}, so it would answer all")
+                raise BundleError(
+                    f"{stage.name} is not the last stage but has no label {OTHER!r}, so it would answer all"
+                )
         self.stages, self.decode_side = tuple(stages), sides.pop()
 
     def classify(self, path: Path | str, topk: int = 5) -> Answer:
@@ -131,7 +135,9 @@ def load_cascade(folder: Path, threads: int = 1) -> Cascade:
         model = Model(path, threads)
         for what in ("label_hash", "recipe_hash"):
             if model.card[what] != stage[what]:
-                raise BundleError(f"cascade.json and {path.name} disagree in {what}: {stage[what]} and {model.card[what]}")
+                raise BundleError(
+                    f"cascade.json and {path.name} disagree in {what}: {stage[what]} and {model.card[what]}"
+                )
         if not 0 <= stage["threshold"] <= 1:
             raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
         stages.append(Stage(stage["name"], model, float(stage["threshold"])))

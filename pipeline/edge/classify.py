@@ -30,10 +30,14 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
         description="Name the species on photos, offline.",
         epilog="example: classify.py photos/ --topk 3 --out results.csv",
     )
-    parser.add_argument("photos", nargs="+", metavar="IMAGE|FOLDER", help="photos, or folders that are searched for them")
+    parser.add_argument(
+        "photos", nargs="+", metavar="IMAGE|FOLDER", help="photos, or folders that are searched for them"
+    )
     parser.add_argument("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
     parser.add_argument("--out", type=Path, help="results file: .csv or .jsonl (default: lines on the terminal)")
-    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="cores to use (default: up to 4)")
+    parser.add_argument(
+        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="cores to use (default: up to 4)"
+    )
     given = parser.parse_args(arguments)
     if given.out and given.out.suffix not in (".csv", ".jsonl"):
         parser.error(f"--out must end in .csv or .jsonl, not {given.out.name!r}")
@@ -56,6 +60,9 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
                 answer = cascade.classify(path, given.topk)
                 failed += answer.status != "ok"
                 write(asdict(answer))
+    except BrokenPipeError:  # the reader of the lines went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -55,7 +55,9 @@ def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         labels, recipe = card["labels"], Recipe.from_dict(card["recipe"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path.name} does not carry labels and recipe; it was not exported by this project") from error
+        raise BundleError(
+            f"{path.name} does not carry labels and recipe; it was not exported by this project"
+        ) from error
     if label_hash(labels) != card["label_hash"] or recipe.hash != card["recipe_hash"]:
         raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     return card

@@ -80,7 +80,9 @@ def cache_figures(truth: Ids, answers: Ids, other: int) -> dict[str, float]:
     }
 
 
-def species_report(truth: Ids, answers: Ids, labels: LabelSpace, totals: dict[str, int], train: dict[str, int]) -> pd.DataFrame:
+def species_report(
+    truth: Ids, answers: Ids, labels: LabelSpace, totals: dict[str, int], train: dict[str, int]
+) -> pd.DataFrame:
     """The users' table: species by rising F1, then accuracy, macro avg, weighted avg. Supports in photos.
 
     total_support and train_support come from the data set; a label without test photos is kept, with support 0.
@@ -94,7 +96,9 @@ def species_report(truth: Ids, answers: Ids, labels: LabelSpace, totals: dict[st
     species["support"] = species["support"].astype(int)
     species["train_support"] = [train.get(name, 0) for name in species.index]
     species["total_support"] = [totals.get(name, 0) for name in species.index]
-    means = pd.DataFrame({name: report[name] for name in ("macro avg", "weighted avg")}).T[["precision", "recall", "f1-score"]]
+    means = pd.DataFrame({name: report[name] for name in ("macro avg", "weighted avg")}).T[
+        ["precision", "recall", "f1-score"]
+    ]
     accuracy = pd.DataFrame({"precision": float((truth == answers).mean())}, index=["accuracy"])
     return pd.concat([species, accuracy, means]).rename_axis("species").reset_index()
 

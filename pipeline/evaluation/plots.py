@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from pipeline.dataset.plots import save
@@ -37,8 +38,14 @@ def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[floa
         axes.plot(rate, accuracy, "-", color=colour, label=name, linewidth=2)
     x, y = _point(test, chosen)
     axes.plot(x, y, "o", color=RED, markersize=9, label=f"chosen: {y:.3f} at {x:.0%} sent on")
-    axes.axhline(_point(test, [2.0] * (len(test) - 1) + [0.0])[1], color="0.3", linestyle=":", label="main alone (test)")
-    axes.set(xlabel="communication rate (share of photos that reach main)", ylabel="accuracy", title="What a threshold costs and saves")
+    axes.axhline(
+        _point(test, [2.0] * (len(test) - 1) + [0.0])[1], color="0.3", linestyle=":", label="main alone (test)"
+    )
+    axes.set(
+        xlabel="communication rate (share of photos that reach main)",
+        ylabel="accuracy",
+        title="What a threshold costs and saves",
+    )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
@@ -51,7 +58,7 @@ def _point(tables: list[Predictions], thresholds: list[float]) -> tuple[float, f
     return float((routed.stage == len(tables) - 1).mean()), float((routed.answers == truth).mean())
 
 
-def worst_and_best(truth: np.ndarray, routed: Routed, path: Path) -> None:  # type: ignore[type-arg]
+def worst_and_best(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
     """F1 of each species with test photos, worst at the top; long lists show the worst and the best."""
     ids = np.unique(truth[truth >= 0])
     hit = np.array([((truth == i) & (routed.answers == i)).sum() for i in ids])
@@ -74,7 +81,7 @@ def worst_and_best(truth: np.ndarray, routed: Routed, path: Path) -> None:  # ty
     save(figure, path)
 
 
-def confusion(truth: np.ndarray, routed: Routed, path: Path) -> None:  # type: ignore[type-arg]
+def confusion(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
     """Row-percent confusion of the species with most test photos; all others in one last row and column."""
     counts = np.bincount(truth[truth >= 0], minlength=len(routed.labels))
     top = np.argsort(-counts, kind="stable")[: min(20, int((counts > 0).sum()))]
@@ -89,21 +96,30 @@ def confusion(truth: np.ndarray, routed: Routed, path: Path) -> None:  # type: i
         colour = "white" if matrix[i, j] > 0.6 else "black"
         axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, [*counts[top], counts.sum() - counts[top].sum()], strict=True)], fontsize=8)
+    axes.set_yticks(
+        range(len(names)),
+        [f"{n} ({c})" for n, c in zip(names, [*counts[top], counts.sum() - counts[top].sum()], strict=True)],
+        fontsize=8,
+    )
     axes.set(xlabel="answer", ylabel="truth (test photos)", title="Where the photos went, % of each row")
     save(figure, path)
 
 
-def flow(test: list[Predictions], routed: Routed, truth: np.ndarray, path: Path) -> None:  # type: ignore[type-arg]
+def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path: Path) -> None:
     """Per stage: share of the photos that it answers, right and wrong."""
     right = routed.answers == truth
     figure, axes = plt.subplots(figsize=(8, 1 + 0.6 * len(test)))
     names = [table.name for table in test]
     good = [float((right & (routed.stage == k)).mean()) for k in range(len(test))]
     bad = [float((~right & (routed.stage == k)).mean()) for k in range(len(test))]
-    for left, values, colour, name in ((np.zeros(len(test)), good, GREEN, "right"), (np.array(good), bad, RED, "wrong")):
+    for left, values, colour, name in (
+        (np.zeros(len(test)), good, GREEN, "right"),
+        (np.array(good), bad, RED, "wrong"),
+    ):
         bars = axes.barh(names, values, left=left, color=colour, label=name)
-        axes.bar_label(bars, [f"{v:.1%}" if v > 0.02 else "" for v in values], label_type="center", color="white", fontsize=9)
+        axes.bar_label(
+            bars, [f"{v:.1%}" if v > 0.02 else "" for v in values], label_type="center", color="white", fontsize=9
+        )
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set(xlabel="share of all test photos", title="Which stage answers")

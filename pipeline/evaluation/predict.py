@@ -126,7 +126,11 @@ def predict_stages(config: Config, manifest: Manifest, precision: str) -> list[P
     found = []
     for name in stage_names(config):
         source, target = model_file(config, name, precision), predictions_file(config, name, precision)
-        stamp = Stamp(target.parent / ".stamps" / f"{target.stem}.json", {"model": sha256(source), "data": manifest.hash}, [target])
+        stamp = Stamp(
+            target.parent / ".stamps" / f"{target.stem}.json",
+            {"model": sha256(source), "data": manifest.hash},
+            [target],
+        )
         run_once(f"predict   {target.stem}", stamp, False, partial(_predict_one, manifest, rows, source, target))
         found.append(load_predictions(target))
     check_same_photos(found)

@@ -37,7 +37,9 @@ def species_space(tables: Sequence[Predictions]) -> LabelSpace:
 def route(tables: Sequence[Predictions], thresholds: Sequence[float]) -> Routed:
     """Let the stages answer in order; thresholds has one entry per stage (main: 0)."""
     check_same_photos(tables)
-    return _route([probabilities(t.logits) for t in tables], [t.labels for t in tables], thresholds, species_space(tables))
+    return _route(
+        [probabilities(t.logits) for t in tables], [t.labels for t in tables], thresholds, species_space(tables)
+    )
 
 
 def _route(
@@ -102,7 +104,9 @@ def cascade_figures(tables: Sequence[Predictions], routed: Routed) -> dict[str, 
     for k, table in enumerate(tables):
         mine = routed.stage == k
         accuracy = float(right[mine].mean()) if mine.any() else None
-        stages.append({"name": table.name, "photos": int(mine.sum()), "hit_rate": float(mine.mean()), "accuracy": accuracy})
+        stages.append(
+            {"name": table.name, "photos": int(mine.sum()), "hit_rate": float(mine.mean()), "accuracy": accuracy}
+        )
     communication = float((routed.stage == len(tables) - 1).mean())
     return {
         "stages": stages,

@@ -18,10 +18,10 @@ from pipeline.errors import DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.metrics import headline, model_figures, species_report, supports
 from pipeline.evaluation.monte_carlo import Outcome, simulate, summary
-from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, stage_names
+from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, choose_thresholds, route, truth_ids
 from pipeline.evaluation.speed import compare_speed
-from pipeline.files import digest, replacing, safe_name, sha256, write_json
+from pipeline.files import Stamp, digest, replacing, run_once, safe_name, sha256, write_json
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import versions
 
@@ -40,9 +40,17 @@ def thresholds(config: Config, tables: list[Predictions]) -> list[float]:
     return [config.route.threshold] * (len(tables) - 1) + [0.0]
 
 
-def evaluate(config: Config) -> dict[str, Any]:
-    """Write metrics.json, a report per model, and plots below the experiment's output folder; returns the figures."""
+def evaluate(config: Config) -> None:
+    """Write metrics.json, a report per model, and plots below the experiment's output folder, unless they are up to date."""
     manifest = read_experiment(config)
+    tables = {precision: predict_stages(config, manifest, precision) for precision in PRECISIONS}
+    files = [predictions_file(config, name, precision) for name in stage_names(config) for precision in PRECISIONS]
+    inputs = {"predictions": [sha256(file) for file in files], "route": config.route.model_dump(), "seed": config.seed}
+    stamp = Stamp(config.output / ".stamps" / "eval.json", inputs, [config.output / "metrics.json"])
+    run_once("eval     ", stamp, config.global_.overwrite, lambda: _evaluate(config, manifest, tables))
+
+
+def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Predictions]]) -> None:
     result: dict[str, Any] = {
         "experiment": config.experiment,
         "split": "test",
@@ -53,8 +61,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "cascade": {},
     }
     folder = config.output / "evaluation"
-    for precision in PRECISIONS:
-        tables = predict_stages(config, manifest, precision)
+    for precision, tables in predictions.items():
         test = [table.part("test") for table in tables]
         for table in test:
             result["models"].setdefault(table.name, {})[precision] = _model(config, manifest, table, precision, folder)
@@ -65,18 +72,21 @@ def evaluate(config: Config) -> dict[str, Any]:
             _report(manifest, test, routed, folder / "report_cascade.csv")
             plots.draw(folder / "plots", tables, chosen, routed)
     for name in stage_names(config):
-        _agreement(config, name, result["models"][name])
+        _agreement(result["models"][name])
     write_json(config.output / "metrics.json", result)
     save_config(config, config.output / "config.yaml")
     _tell(result, config)
-    return result
 
 
 def _model(config: Config, manifest: Manifest, table: Predictions, precision: str, folder: Path) -> dict[str, Any]:
     truth = table.labels.ids(table.rows["species"].tolist())
     figures = model_figures(truth, table.logits, table.labels, config.seed)
     file = model_file(config, table.name, precision)
-    figures |= {"bytes": file.stat().st_size, "sha256": sha256(file), "infer_ms": float(table.rows["infer_ms"].median())}
+    figures |= {
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file),
+        "infer_ms": float(table.rows["infer_ms"].median()),
+    }
     totals = supports(manifest.rows[manifest.rows["ok"]], table.labels)
     train = supports(manifest.part("train"), table.labels)
     report = species_report(truth, table.logits.argmax(1), table.labels, totals, train)
@@ -90,7 +100,9 @@ def _report(manifest: Manifest, test: list[Predictions], routed: Routed, path: P
     known = truth >= 0
     _write_csv(
         path,
-        species_report(truth[known], routed.answers[known], routed.labels, totals, supports(manifest.part("train"), routed.labels)),
+        species_report(
+            truth[known], routed.answers[known], routed.labels, totals, supports(manifest.part("train"), routed.labels)
+        ),
     )
 
 
@@ -117,7 +129,7 @@ def _paired(a: Any, b: Any, seed: int) -> dict[str, float]:
     return {"mean": float(difference.mean()), "low_95": float(low), "high_95": float(high)}
 
 
-def _agreement(config: Config, name: str, figures: dict[str, Any]) -> None:
+def _agreement(figures: dict[str, Any]) -> None:
     figures["int8_minus_fp32_accuracy"] = figures["int8"]["accuracy"] - figures["fp32"]["accuracy"]
     figures["size_ratio"] = figures["fp32"]["bytes"] / figures["int8"]["bytes"]
 
@@ -130,7 +142,8 @@ def _tell(result: dict[str, Any], config: Config) -> None:
             m = both[precision]
             extra = ""
             if "hit_precision" in m:
-                extra = f", hits {m['hit_share']:.1%} with precision {m['hit_precision']:.3f} (always Other: {m['always_other_accuracy']:.3f})"
+                extra = f", hits {m['hit_share']:.1%} with precision {m['hit_precision']:.3f}"
+                extra += f" (always Other: {m['always_other_accuracy']:.3f})"
             log.info(
                 "  %-16s %s accuracy %s, macro F1 %s, %.2f MB, %.1f ms%s", name, precision,
                 _with_range(m, "accuracy"), _with_range(m, "macro_f1"), m["bytes"] / 1e6, m["infer_ms"], extra,
@@ -141,7 +154,9 @@ def _tell(result: dict[str, Any], config: Config) -> None:
             "cascade", precision, _with_range(c, "accuracy"), _with_range(c, "macro_f1"), c["main_alone_accuracy"],
             100 * c["communication_rate"], c["ms_per_image"], c["ms_per_image_main_alone"],
         )  # fmt: skip
-    log.info("eval      figures: %s, reports and plots: %s", config.output / "metrics.json", config.output / "evaluation")
+    log.info(
+        "eval      figures: %s, reports and plots: %s", config.output / "metrics.json", config.output / "evaluation"
+    )
 
 
 def _with_range(figures: dict[str, Any], name: str) -> str:
@@ -169,7 +184,8 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
     result = {"precision": precision, **compare_speed(Cascade(stages), Cascade(stages[-1:]), paths)}
     write_json(config.output / "speed.json", result)
     log.info(
-        "speed     %d photos, %s, one thread: cascade %.2f ms, main alone %.2f ms per photo (medians %.2f and %.2f), %.2f times as fast",
+        "speed     %d photos, %s, one thread: cascade %.2f ms, main alone %.2f ms per photo "
+        "(medians %.2f and %.2f), %.2f times as fast",
         result["photos"], precision, result["cascade"]["mean"], result["main"]["mean"],
         result["cascade"]["p50"], result["main"]["p50"], result["speed_up"],
     )  # fmt: skip
@@ -219,7 +235,12 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     )  # fmt: skip
     for name, figures in [*result["models"].items(), *([("cascade", result["cascade"])] if known.any() else [])]:
         if figures:
-            log.info("  %-16s accuracy %s on %d photos of known species", name, _with_range(figures, "accuracy"), figures["photos"])
+            log.info(
+                "  %-16s accuracy %s on %d photos of known species",
+                name,
+                _with_range(figures, "accuracy"),
+                figures["photos"],
+            )
     log.info("eval      figures: %s", path)
     return result
 
@@ -279,7 +300,9 @@ def _outcome(model: str, test: list[Predictions], chosen: list[float]) -> Outcom
     species = test[0].rows["species"].tolist()
     if model == "both":
         routed = route(test, chosen)
-        return Outcome(truth_ids(species, routed.labels), routed.answers, routed.stage == len(test) - 1, len(routed.labels))
+        return Outcome(
+            truth_ids(species, routed.labels), routed.answers, routed.stage == len(test) - 1, len(routed.labels)
+        )
     table = test[0] if model == "small" else test[-1]
     answers = table.logits.argmax(1).astype(np.int64)
     labels: LabelSpace = table.labels

@@ -31,7 +31,12 @@ def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> di
                     steps["preprocess_ms"].append(answer.preprocess_ms)
     result: dict[str, Any] = {name: _summary(series) for name, series in times.items()}
     result |= {name: float(np.mean(series)) for name, series in steps.items()}
-    return {**result, "photos": len(times["main"]), "threads": 1, "speed_up": result["main"]["mean"] / result["cascade"]["mean"]}
+    return {
+        **result,
+        "photos": len(times["main"]),
+        "threads": 1,
+        "speed_up": result["main"]["mean"] / result["cascade"]["mean"],
+    }
 
 
 def _total(answer: Answer) -> float:

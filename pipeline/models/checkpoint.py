@@ -63,7 +63,9 @@ class ModelCard:
         card = ModelCard(**fields)
         for what, hash_ in (("label", card.labels.hash), ("recipe", card.recipe.hash)):
             if data[f"{what}_hash"] != hash_:
-                raise ModelError(f"{card.name}: the {what}s were edited: {what}_hash {data[f'{what}_hash']} is not {hash_}")
+                raise ModelError(
+                    f"{card.name}: the {what}s were edited: {what}_hash {data[f'{what}_hash']} is not {hash_}"
+                )
         return card
 
 

@@ -13,7 +13,7 @@ class Deployable(nn.Module):
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPU
         mean, std = torch.tensor(recipe.mean), torch.tensor(recipe.std)
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1), persistent=False)

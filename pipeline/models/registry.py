@@ -22,7 +22,7 @@ IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def family(name: str) -> str:
-    """"mcunet", "timm" or "torchvision"; an unknown name is a ModelError with the nearest known ones."""
+    """ "mcunet", "timm" or "torchvision"; an unknown name is a ModelError with the nearest known ones."""
     if name in mcunet.NAMES:
         return "mcunet"
     if timm.is_model(name):
@@ -40,7 +40,7 @@ def scaling(name: str) -> tuple[Triple, Triple]:
     if kind == "mcunet":
         return mcunet.SCALING
     if kind == "timm" and (config := timm.models.get_pretrained_cfg(name)):
-        return tuple(config.mean), tuple(config.std)  # type: ignore[return-value]
+        return tuple(config.mean), tuple(config.std)
     return IMAGENET
 
 

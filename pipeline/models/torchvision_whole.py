@@ -23,9 +23,9 @@ def ensure() -> bool:
     """Call before the first `import torchvision` or `import timm`; returns whether schemas had to be declared."""
     if "torchvision" in sys.modules or _declared or _operators_load():
         return bool(_declared)
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(library)
     return True
 
@@ -37,7 +37,7 @@ def _operators_load() -> bool:
     folder = Path(next(iter(spec.submodule_search_locations)))
     for library in [*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]:
         try:
-            torch.ops.load_library(library)
+            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
         except OSError:
             continue
         return True

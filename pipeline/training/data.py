@@ -18,7 +18,9 @@ from pipeline.training.augment import augmentation
 class Photos(Dataset[tuple[Tensor, int]]):
     """Item (epoch, index) is a photo as uint8 (size, size, 3), RGB, and its label."""
 
-    def __init__(self, paths: Sequence[Path], labels: NDArray[np.int64], recipe: Recipe, strength: str, seed: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], labels: NDArray[np.int64], recipe: Recipe, strength: str, seed: int
+    ) -> None:
         self.paths, self.labels, self.recipe, self.seed = paths, labels, recipe, seed
         self.augment = augmentation(strength, recipe)
 

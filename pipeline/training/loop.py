@@ -54,7 +54,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
     Written on the way: last.pt (to go on), training_metrics.csv (one row per epoch), and the model folder itself.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = Deployable(network.to(memory_format=torch.channels_last), card.recipe).to(device)
+    model = Deployable(network, card.recipe).to(device)
     optimizer = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.lr)
     order = EpochOrder(len(train_set), card.seed, shuffle=True)
     batches = loader(train_set, order, settings.batch_size, settings.workers)
@@ -125,7 +125,9 @@ def _one_epoch(model: Deployable, batches: DataLoader[tuple[Tensor, Tensor]], op
                 soft = distillation(logits, theirs.clone(), teacher.fold, settings.distill.temperature)
                 loss = (1 - settings.distill.weight) * loss + settings.distill.weight * soft
         if not torch.isfinite(loss):
-            raise ModelError(f"{name}: the loss of epoch {epoch + 1}, batch {i + 1} is not finite; lower lr ({settings.lr})")
+            raise ModelError(
+                f"{name}: the loss of epoch {epoch + 1}, batch {i + 1} is not finite; lower lr ({settings.lr})"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -139,7 +141,9 @@ def _resized(photos: Tensor, size: int) -> Tensor:
     """Photos (n, s, s, 3) uint8 at the teacher's size."""
     if photos.shape[1] == size:
         return photos
-    planes = functional.interpolate(photos.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", antialias=True)
+    planes = functional.interpolate(
+        photos.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", antialias=True
+    )
     return planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

@@ -58,7 +58,15 @@ def _card(
     labels = labels or manifest.species()
     pretrained = str(settings.pretrained).lower() if settings.pretrained else "none"
     return ModelCard(
-        role, role, settings.model, settings.arguments, labels, recipe, manifest.hash, config.seed, pretrained=pretrained
+        role,
+        role,
+        settings.model,
+        settings.arguments,
+        labels,
+        recipe,
+        manifest.hash,
+        config.seed,
+        pretrained=pretrained,
     )
 
 
@@ -70,7 +78,9 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
         return folder
     torch.manual_seed(mix(card.seed))
     network = build(settings.model, len(card.labels), settings.arguments, settings.pretrained)
-    sets = [_photos(manifest, split, card, settings.augment if split == "train" else "none") for split in ("train", "val")]
+    sets = [
+        _photos(manifest, split, card, settings.augment if split == "train" else "none") for split in ("train", "val")
+    ]
     log.info(
         "train     %s: %s, %d labels, %d photos to learn from, %d to choose by",
         card.name, card.architecture, len(card.labels), len(sets[0]), len(sets[1]),
@@ -91,7 +101,9 @@ def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
         return False
     known = read_card(folder).training
     if known.get("fingerprint") != card.training["fingerprint"]:
-        changed = [key for key, value in card.training["settings"].items() if known.get("settings", {}).get(key) != value]
+        changed = [
+            key for key, value in card.training["settings"].items() if known.get("settings", {}).get(key) != value
+        ]
         raise ModelError(
             f"{folder} was trained with other settings ({', '.join(changed) or 'an older version'}); give the experiment "
             "another name, or train anew with --set global.overwrite=true"
@@ -128,5 +140,4 @@ def _teacher(config: Config, card: ModelCard, settings: Training) -> Teacher | N
             f"the teacher {teacher.name} was trained on manifest {teacher.data_hash}, this one is {card.data_hash}; "
             "train the teacher again, or it may have seen the photos that choose"
         )
-    network = network.to(memory_format=torch.channels_last)
     return Teacher(Deployable(network, teacher.recipe), teacher.recipe.size, folding(teacher.labels, card.labels))

@@ -32,7 +32,9 @@ MODES = {"copy": "copied", "hardlink": "linked", "symlink": "linked"}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_photo_is_placed_and_the_second_run_keeps_it(photos: Path, dst: Path, listed: list[Photo], mode: str) -> None:
+def test_every_photo_is_placed_and_the_second_run_keeps_it(
+    photos: Path, dst: Path, listed: list[Photo], mode: str
+) -> None:
     assert place(listed, photos, dst, mode) == {MODES[mode]: 34}
     for photo in listed:
         assert (dst / photo.path).read_bytes() == (photos / photo.path).read_bytes()
@@ -41,7 +43,9 @@ def test_every_photo_is_placed_and_the_second_run_keeps_it(photos: Path, dst: Pa
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_what_is_missing_or_changed_is_placed_again(photos: Path, dst: Path, listed: list[Photo], mode: str) -> None:
+def test_only_what_is_missing_or_changed_is_placed_again(
+    photos: Path, dst: Path, listed: list[Photo], mode: str
+) -> None:
     place(listed, photos, dst, mode)
     (dst / listed[0].path).unlink()
     (dst / listed[1].path).unlink()
@@ -91,7 +95,9 @@ def test_same_folder_is_left_alone(photos: Path, listed: list[Photo], mode: str)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_folder_that_links_back_to_the_photos_is_left_alone(photos: Path, dst: Path, listed: list[Photo], mode: str) -> None:
+def test_folder_that_links_back_to_the_photos_is_left_alone(
+    photos: Path, dst: Path, listed: list[Photo], mode: str
+) -> None:
     dst.mkdir()
     for group in ("Aves", "Insecta"):
         (dst / group).symlink_to(photos / group)

@@ -18,8 +18,11 @@ SCALE = 0.02
 
 def digests(root: Path) -> dict[str, str]:
     """Digest of every file below a folder, by relative path."""
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +41,12 @@ def test_same_seed_gives_the_same_bytes(demo: DemoSet, root: Path, tmp_path: Pat
     assert digests(tmp_path) == digests(root)
 
 
-def test_processes_and_order_do_not_matter(
-    demo: DemoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_and_order_do_not_matter(demo: DemoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.dataset.demo.POOL_FROM", 1)
     numbers = [(20, 2), (3, 0), (0, 1), (7, 2)]
     write_photos(tmp_path, 0, numbers, workers=2)
     for species, photo in numbers:
-        assert photo_path(tmp_path, species, photo).read_bytes() == photo_path(
-            demo.photos, species, photo).read_bytes()
+        assert photo_path(tmp_path, species, photo).read_bytes() == photo_path(demo.photos, species, photo).read_bytes()
 
 
 def test_another_seed_or_number_gives_another_photo() -> None:
@@ -54,8 +54,10 @@ def test_another_seed_or_number_gives_another_photo() -> None:
 
 
 def test_files_are_as_many_as_stated(demo: DemoSet) -> None:
-    found = {group.name: {species.name: len(list(species.glob("*.jpg"))) for species in group.iterdir()}
-             for group in demo.photos.iterdir()}
+    found = {
+        group.name: {species.name: len(list(species.glob("*.jpg"))) for species in group.iterdir()}
+        for group in demo.photos.iterdir()
+    }
     assert found == demo.composition
     assert all(path.suffix == ".jpg" for path in demo.photos.rglob("*") if path.is_file())
 
@@ -96,8 +98,10 @@ def test_look_alikes_differ_in_one_part_only() -> None:
         first = SPECIES[members[0]]
         for other in (SPECIES[i] for i in members[1:]):
             assert first.photos > other.photos
-            pairs = [*zip(first.look.limbs, other.look.limbs, strict=True),
-                     *zip(first.look.parts, other.look.parts, strict=True)]
+            pairs = [
+                *zip(first.look.limbs, other.look.limbs, strict=True),
+                *zip(first.look.parts, other.look.parts, strict=True),
+            ]
             assert sum(a != b for a, b in pairs) == 1
 
 

@@ -85,9 +85,9 @@ def test_ranks_of_one_group_are_by_images_then_name() -> None:
 def test_window_zero_of_two_groups_holds_the_dominant_species_of_both() -> None:
     ranking, n = rank_species(TWO, 0.5)
     assert (ranking, n) == (["p", "x", "q", "r", "y", "z"], 2)
-    assert set(window(ranking, n, 0).names) == {name for names in dominant_of_groups(TWO, 0.5).values() for name in names} | {
-        OTHER
-    }
+    assert set(window(ranking, n, 0).names) == {
+        name for names in dominant_of_groups(TWO, 0.5).values() for name in names
+    } | {OTHER}
 
 
 def test_following_windows_take_the_rest_by_images() -> None:

@@ -31,7 +31,9 @@ def test_missing_root_names_the_key(tmp_path: Path) -> None:
 
 
 def test_missing_group_lists_the_groups_there(photos: Path) -> None:
-    with pytest.raises(DataError, match=r"for the group Fungi; groups there: Aves, Insecta \(global.included_classes\)"):
+    with pytest.raises(
+        DataError, match=r"for the group Fungi; groups there: Aves, Insecta \(global.included_classes\)"
+    ):
         folders(photos, ["Aves", "Fungi"])
 
 

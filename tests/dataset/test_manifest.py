@@ -64,7 +64,9 @@ def test_bad_photos_count_for_nothing(tmp_path: Path, rows: pd.DataFrame) -> Non
 
 
 def test_missing_manifest_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no manifest at .*; run dataset_orchestrator\.py with the same --config first"):
+    with pytest.raises(
+        DataError, match=r"no manifest at .*; run dataset_orchestrator\.py with the same --config first"
+    ):
         read_manifest(tmp_path, tmp_path)
 
 

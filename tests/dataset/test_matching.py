@@ -54,7 +54,10 @@ def test_real_region_matches_the_published_species_and_images(reference: Callabl
     assert {group: len(names) for group, names in result.matched.items()} == {"Aves": 140, "Insecta": 144}
     assert [total({group: composition[group]}) for group in groups] == [42_540, 18_849]
     assert composition == reference("haute_garonne_composition.json")
-    assert {group: len(names) for group, names in result.only_photos.items()} == {"Aves": 964 - 140, "Insecta": 1021 - 144}
+    assert {group: len(names) for group, names in result.only_photos.items()} == {
+        "Aves": 964 - 140,
+        "Insecta": 1021 - 144,
+    }
 
 
 def test_real_region_matches_790_species_over_all_groups(reference: Callable[[str], Any]) -> None:

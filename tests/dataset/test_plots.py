@@ -39,7 +39,9 @@ def test_long_list_shows_head_and_tail_and_stays_readable(tmp_path: Path) -> Non
 
 
 def test_splits_of_two_groups_and_an_empty_split(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"split": ["train"] * 5 + ["test", ""], "group": ["A", "B"] * 3 + ["A"], "ok": [True] * 6 + [False]})
+    rows = pd.DataFrame(
+        {"split": ["train"] * 5 + ["test", ""], "group": ["A", "B"] * 3 + ["A"], "ok": [True] * 6 + [False]}
+    )
     plots.splits(rows, tmp_path / "splits.png")
     assert ink(tmp_path / "splits.png") > 0.05
 

@@ -27,14 +27,18 @@ def test_list_without_any_of_the_groups_names_both_sides(tmp_path: Path) -> None
         read_species_list(write(tmp_path, {"Plantae": [], "Fungi": ["c"]}), ["Aves"])
 
 
-@pytest.mark.parametrize("content", [["Apis"], {"Aves": "Pica pica"}, {"Aves": [1]}, {"Aves": {"Pica pica": 3}}, 7, None])
+@pytest.mark.parametrize(
+    "content", [["Apis"], {"Aves": "Pica pica"}, {"Aves": [1]}, {"Aves": {"Pica pica": 3}}, 7, None]
+)
 def test_malformed_list_shows_the_form(tmp_path: Path, content: object) -> None:
     with pytest.raises(DataError, match=r'region\.json must be \{"group": \["species", \.\.\.\]\}'):
         read_species_list(write(tmp_path, content), ["Aves"])
 
 
 def test_broken_json_names_the_file_and_the_key(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be read as the species list \(paths.web_crawl_output_json\): .*line 1"):
+    with pytest.raises(
+        DataError, match=r"cannot be read as the species list \(paths.web_crawl_output_json\): .*line 1"
+    ):
         read_species_list(write(tmp_path, '{"Aves": ['), ["Aves"])
 
 

@@ -13,7 +13,9 @@ from pipeline.dataset.splitting import leaks, split
 
 def table(**species: list[int]) -> pd.DataFrame:
     """Rows of good photos: per species the sizes of its groups of look-alikes."""
-    names = [(name, f"{name}{group}") for name, sizes in species.items() for group, n in enumerate(sizes) for _ in range(n)]
+    names = [
+        (name, f"{name}{group}") for name, sizes in species.items() for group, n in enumerate(sizes) for _ in range(n)
+    ]
     rows = pd.DataFrame(names, columns=["species", "group_name"])
     rows["sha256"] = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(len(rows))]
     rows["duplicate_group"] = pd.factorize(rows["group_name"])[0]
@@ -41,7 +43,9 @@ def test_shares_are_about_right_with_look_alikes() -> None:
     assert found["test"] == pytest.approx(0.2 * total, abs=3)
 
 
-@pytest.mark.parametrize("sizes", [[1, 1, 1], [1, 1, 1, 1], [5, 5, 5], [20, 1, 1], [1, 1, 20], [9, 8, 7, 6], [2, 2, 2, 50]])
+@pytest.mark.parametrize(
+    "sizes", [[1, 1, 1], [1, 1, 1, 1], [5, 5, 5], [20, 1, 1], [1, 1, 20], [9, 8, 7, 6], [2, 2, 2, 50]]
+)
 def test_species_with_three_groups_is_in_every_split(sizes: list[int]) -> None:
     for seed in range(20):
         assert min(counts(table(a=sizes), seed=seed).values()) > 0

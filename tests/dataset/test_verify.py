@@ -70,7 +70,9 @@ def test_one_and_two_workers_make_the_same_table(spoiled: tuple[Path, list[Photo
             (tmp_path / "many" / path).parent.mkdir(parents=True, exist_ok=True)
             os.link(root / photo.path, tmp_path / "many" / path)
             many.append(Photo(path, photo.group, photo.species))
-    pd.testing.assert_frame_equal(verify(tmp_path / "many", many, workers=1), verify(tmp_path / "many", many, workers=2))
+    pd.testing.assert_frame_equal(
+        verify(tmp_path / "many", many, workers=1), verify(tmp_path / "many", many, workers=2)
+    )
 
 
 def test_no_photos_make_an_empty_table(tmp_path: Path) -> None:

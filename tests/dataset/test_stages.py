@@ -1,0 +1,541 @@
+"""The data set as a whole: skipped where nothing changed, done again where something did, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import COUNTS, draw_photo, write_photos
+from PIL import Image
+
+import dataset_orchestrator
+from pipeline.config import Config
+from pipeline.dataset import copying, stages
+from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.stages import STAGES, run_stages
+from pipeline.errors import ConfigError, DataError
+
+NAMES = ["analyse", "match", "copy", "verify", "split", "label", "manifest", "plots"]
+TO_MANIFEST = NAMES[:-1]
+MakeConfig = Callable[..., Config]
+Lines = Callable[[], list[str]]
+
+
+def redone(lines: list[str]) -> list[str]:
+    """The stages that did something, of the lines of one run."""
+    told = {line.split()[0]: line for line in lines if line.split()[0] in NAMES}
+    return [name for name, line in told.items() if "up to date" not in line]
+
+
+def files(config: Config) -> dict[str, bytes]:
+    folder = config.dataset_dir
+    made = sorted(path for path in folder.rglob("*") if path.is_file() and ".stamps" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in made}
+
+
+def manifest(config: Config) -> Manifest:
+    return read_manifest(config.dataset_dir, config.paths.dst_dataset)
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Path:
+    path = tmp_path / "region.json"
+    path.write_text(
+        json.dumps({"Aves": ["Ardea alba"], "Insecta": ["Apis mellifera", "Pieris rapae", "Mantis religiosa"]})
+    )
+    return path
+
+
+# from end to end ----------------------------------------------------------------------------------------------------
+
+
+def test_all_stages_run_in_order_and_a_second_run_finds_all_up_to_date(make_config: MakeConfig, lines: Lines) -> None:
+    assert [stage.name for stage in STAGES] == NAMES
+    config = make_config()
+    assert run_stages(config) == 0
+    assert redone(lines()) == NAMES
+    before = files(config)
+    assert set(before) >= {"photos_species.json", "photos_composition.json", "matched_species_photos_regional.json"}
+    assert set(before) >= {
+        "dataset_manifest.parquet",
+        "train.parquet",
+        "val.parquet",
+        "test.parquet",
+        "plots/splits.png",
+    }
+    assert run_stages(config) == 0
+    assert [line.split(maxsplit=1) for line in lines()] == [[name, "up to date"] for name in NAMES]
+    assert files(config) == before
+
+
+def test_manifest_holds_every_photo_with_its_label(make_config: MakeConfig) -> None:
+    config = make_config()
+    run_stages(config, until="manifest")
+    made = manifest(config)
+    assert made.composition() == {group: dict(sorted(members.items())) for group, members in COUNTS.items()}
+    assert made.labels.names == ("Ardea alba", "Apis mellifera", "Vanessa atalanta", "Other")
+    assert (made.labels.ids(made.rows["species"].tolist()) == made.rows["label_id"]).all()
+    assert json.loads((config.dataset_dir / "dataset_species_labels.json").read_text()) == {
+        "0": "Ardea alba",
+        "1": "Apis mellifera",
+        "2": "Vanessa atalanta",
+        "3": "Other",
+    }
+    counts = json.loads((config.dataset_dir / "species_composition.json").read_text())
+    assert counts == {"Ardea alba": 6, "Apis mellifera": 12, "Vanessa atalanta": 6, "Other": 10}
+    ranks = json.loads((config.dataset_dir / "class_counts_sorted.json").read_text())["class_counts_sorted"]
+    assert ranks[0] == {"class_name": "Apis mellifera", "sample_count": 12, "rank": 1}
+    assert [row["class_name"] for row in ranks[3:]] == ["Pica pica", "Pieris rapae", "Harmonia axyridis"]
+    for path in made.rows["image_path"]:
+        assert (config.paths.dst_dataset / path).is_file()
+
+
+def test_threshold_one_makes_every_species_a_label_without_other(make_config: MakeConfig) -> None:
+    config = make_config("train_val_split.dominant_threshold=1")
+    run_stages(config, until="manifest")
+    made = manifest(config)
+    assert made.labels == made.species()
+    assert not made.labels.has_other
+    assert len(made.labels) == 6
+
+
+def test_same_inputs_give_the_same_bytes_in_two_places(make_config: MakeConfig, tmp_path: Path) -> None:
+    first, second = (
+        make_config(),
+        make_config(f"paths.output_dir={tmp_path / 'b'}", f"paths.dst_dataset={tmp_path / 'c/regional'}"),
+    )
+    (first.paths.src_dataset / "Insecta/Apis mellifera/bad.jpg").write_text("no photo")
+    for config in (first, second):
+        assert run_stages(config, until="manifest") == 1
+    assert len(files(first)) == 13
+    assert files(first) == files(second)
+
+
+def test_species_list_chooses(make_config: MakeConfig, region: Path, lines: Lines) -> None:
+    config = make_config(f"paths.web_crawl_output_json={region}", "train_val_split.dominant_threshold=1")
+    run_stages(config, until="manifest")
+    assert manifest(config).composition() == {
+        "Aves": {"Ardea alba": 6},
+        "Insecta": {"Apis mellifera": 12, "Pieris rapae": 4},
+    }
+    report = json.loads((config.dataset_dir / "match_report.json").read_text())
+    assert report["only_in_region"] == {"Aves": [], "Insecta": ["Mantis religiosa"]}
+    assert report["only_in_photos"]["Aves"] == ["Pica pica"]
+    assert "match     3 species of 6 with photos and 4 listed" in lines()
+    assert not (config.paths.dst_dataset / "Aves" / "Pica pica").exists()
+
+
+def test_group_that_is_not_included_is_nowhere(make_config: MakeConfig) -> None:
+    config = make_config("global.included_classes=[Insecta]")
+    run_stages(config, until="manifest")
+    assert set(manifest(config).rows["group"]) == {"Insecta"}
+
+
+def test_look_alikes_stay_in_one_split(make_config: MakeConfig) -> None:
+    config = make_config()
+    folder = config.paths.src_dataset / "Insecta" / "Apis mellifera"
+    for i in range(6):
+        photo = Image.open(folder / f"{i:03}.jpg")
+        photo.transpose(Image.Transpose.ROTATE_90).save(folder / f"turned {i}.jpg", quality=70)
+        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / f"flipped {i}.png")
+        shutil.copy(folder / f"{i:03}.jpg", folder / f"same {i}.jpg")
+    Image.new("RGB", (40, 30)).save(folder / "black.jpg")
+    shutil.copy(folder / "black.jpg", folder / "black again.jpg")
+    run_stages(config, until="split")
+    rows = pd.read_parquet(config.dataset_dir / "split.parquet").set_index("image_path")
+    for i in range(6):
+        names = [
+            f"Insecta/Apis mellifera/{name}"
+            for name in (f"{i:03}.jpg", f"turned {i}.jpg", f"flipped {i}.png", f"same {i}.jpg")
+        ]
+        assert rows.loc[names, "duplicate_group"].nunique() == 1
+        assert rows.loc[names, "split"].nunique() == 1
+    assert (
+        rows.loc[[f"Insecta/Apis mellifera/{n}.jpg" for n in ("black", "black again")], "duplicate_group"].nunique()
+        == 1
+    )
+    assert rows["duplicate_group"].nunique() == 34 + 1
+    assert set(rows.loc[rows["species"] == "Apis mellifera", "split"]) == {"train", "val", "test"}
+
+
+def test_without_near_duplicates_only_equal_files_stay_together(make_config: MakeConfig) -> None:
+    config = make_config("dataset.near_duplicates=false")
+    folder = config.paths.src_dataset / "Insecta" / "Apis mellifera"
+    shutil.copy(folder / "000.jpg", folder / "same.jpg")
+    Image.open(folder / "001.jpg").save(folder / "again.jpg", quality=70)
+    run_stages(config, until="split")
+    assert pd.read_parquet(config.dataset_dir / "split.parquet")["duplicate_group"].nunique() == 35
+
+
+# only what changed --------------------------------------------------------------------------------------------------
+
+
+def test_threshold_redoes_labels_and_moves_no_photo(make_config: MakeConfig, lines: Lines) -> None:
+    run_stages(make_config())
+    before = manifest(make_config()).rows
+    lines()
+    run_stages(config := make_config("train_val_split.dominant_threshold=0.9"))
+    assert redone(lines()) == ["label", "manifest", "plots"]
+    after = manifest(config).rows
+    assert after["split"].equals(before["split"])
+    assert not after["label_id"].equals(before["label_id"])
+
+
+def test_threshold_with_the_same_labels_redoes_labels_only(make_config: MakeConfig, lines: Lines) -> None:
+    run_stages(make_config("train_val_split.dominant_threshold=0.8"), until="manifest")
+    lines()
+    run_stages(make_config("train_val_split.dominant_threshold=0.85"), until="manifest")
+    assert redone(lines()) == ["label"]
+
+
+@pytest.mark.parametrize("override", ["random_state=7", "train_size=0.6", "val_size=0.05"])
+def test_seed_and_shares_redo_the_split(make_config: MakeConfig, lines: Lines, override: str) -> None:
+    run_stages(make_config(), until="manifest")
+    lines()
+    run_stages(make_config(f"train_val_split.{override}"), until="manifest")
+    assert redone(lines())[0] == "split"
+
+
+def test_species_list_redoes_from_match(make_config: MakeConfig, lines: Lines, region: Path) -> None:
+    threshold = "train_val_split.dominant_threshold=1"
+    run_stages(make_config(threshold), until="manifest")
+    lines()
+    run_stages(make_config(threshold, f"paths.web_crawl_output_json={region}"), until="manifest")
+    assert redone(lines()) == NAMES[1:-1]
+    region.write_text(region.read_text().replace("Mantis", "Empusa"))
+    run_stages(make_config(threshold, f"paths.web_crawl_output_json={region}"), until="manifest")
+    assert redone(lines()) == ["match"]  # the same species match, so nothing after it changes
+
+
+def test_changed_photo_redoes_what_looks_at_photos(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config()
+    run_stages(config, until="manifest")
+    lines()
+    draw_photo(999).save(config.paths.src_dataset / "Aves/Pica pica/000.jpg", quality=92)
+    run_stages(config, until="manifest")
+    assert redone(lines()) == ["analyse", "copy", "verify", "split", "label", "manifest"]
+    copied = config.paths.dst_dataset / "Aves/Pica pica/000.jpg"
+    assert copied.read_bytes() == (config.paths.src_dataset / "Aves/Pica pica/000.jpg").read_bytes()
+
+
+def test_new_and_removed_photos_come_and_go(make_config: MakeConfig) -> None:
+    config = make_config()
+    run_stages(config, until="manifest")
+    draw_photo(999).save(config.paths.src_dataset / "Aves/Pica pica/new.jpg")
+    (config.paths.src_dataset / "Aves/Pica pica/001.jpg").unlink()
+    run_stages(config, until="manifest")
+    paths = set(manifest(config).rows["image_path"])
+    assert "Aves/Pica pica/new.jpg" in paths
+    assert "Aves/Pica pica/001.jpg" not in paths
+    assert len(paths) == 34
+
+
+def test_photo_lost_in_the_regional_set_is_brought_back(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config("dataset.copy_mode=copy")
+    run_stages(config, until="manifest")
+    (config.paths.dst_dataset / "Aves/Pica pica/000.jpg").unlink()
+    (config.paths.dst_dataset / "Aves/Pica pica/001.jpg").write_bytes(b"half a ph")
+    lines()
+    run_stages(config, until="manifest")
+    told = lines()
+    assert redone(told) == ["copy"]
+    assert f"copy      2 copied, 32 kept in {config.paths.dst_dataset}" in told
+
+
+@pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
+def test_copy_mode_changes_nothing_but_the_files(make_config: MakeConfig, mode: str) -> None:
+    config = make_config(f"dataset.copy_mode={mode}")
+    run_stages(config, until="manifest")
+    first = config.paths.dst_dataset / manifest(config).rows["image_path"][0]
+    assert first.is_symlink() == (mode == "symlink")
+    assert (first.stat().st_nlink == 2) == (mode == "hardlink")
+    assert len(manifest(config).rows) == 34
+
+
+def test_photos_used_where_they_are(make_config: MakeConfig, photos: Path, lines: Lines) -> None:
+    config = make_config(f"paths.dst_dataset={photos}")
+    run_stages(config, until="manifest")
+    assert f"copy      34 kept in {photos}" in lines()
+    run_stages(config, until="manifest")
+    assert redone(lines()) == []
+
+
+def test_overwrite_does_everything_again_with_the_same_result(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config()
+    run_stages(config, until="manifest")
+    before = files(config)
+    lines()
+    run_stages(make_config("global.overwrite=true"), until="manifest")
+    assert redone(lines()) == TO_MANIFEST
+    assert files(config) == before
+
+
+# killed -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["stamp", "output"])
+def test_a_killed_stage_is_done_again(make_config: MakeConfig, lines: Lines, loss: str) -> None:
+    config = make_config()
+    run_stages(config)
+    before = files(config)
+    for stage in STAGES:
+        outputs = stage.outputs(config)
+        if loss == "output" and not outputs:
+            continue
+        (config.dataset_dir / (outputs[-1] if loss == "output" else f".stamps/{stage.name}.json")).unlink()
+        lines()
+        run_stages(config)
+        assert redone(lines()) == [stage.name]
+        assert files(config) == before
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (stages, "compose"),
+        (stages, "match"),
+        (copying.os, "link"),
+        (stages, "split"),
+        (stages, "rank_species"),
+        (stages, "write_manifest"),
+    ],
+    ids=["analyse", "match", "copy", "split", "label", "manifest"],
+)
+def test_a_kill_half_way_leaves_nothing_that_the_next_run_does_not_mend(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str]
+) -> None:
+    whole = make_config(f"paths.output_dir={tmp_path / 'whole'}", f"paths.dst_dataset={tmp_path / 'whole/regional'}")
+    run_stages(whole, until="manifest")
+    target, name = where
+    real, calls = getattr(target, name), []
+
+    def killed(*given: object) -> object:
+        calls.append(given)
+        if name == "link" and len(calls) < 17:
+            return real(*given)
+        raise KeyboardInterrupt
+
+    config = make_config()
+    with monkeypatch.context() as patched:
+        patched.setattr(target, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(config, until="manifest")
+    run_stages(config, until="manifest")
+    assert files(config) == files(whole)
+    assert not [path for path in tmp_path.rglob("*.tmp*")]
+
+
+# chosen stages ------------------------------------------------------------------------------------------------------
+
+
+def test_until_stops_after_the_stage(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config()
+    run_stages(config, until="match")
+    assert redone(lines()) == ["analyse", "match"]
+    assert not config.paths.dst_dataset.exists()
+
+
+def test_only_runs_the_stage_alone(make_config: MakeConfig, lines: Lines) -> None:
+    run_stages(make_config(), until="manifest")
+    lines()
+    run_stages(make_config("train_val_split.dominant_threshold=0.9"), only="label")
+    assert redone(lines()) == ["label"]
+
+
+@pytest.mark.parametrize("which", ["until", "only"])
+def test_unknown_stage_lists_the_stages(make_config: MakeConfig, which: str) -> None:
+    with pytest.raises(ConfigError, match=f"no stage crawl; stages: {', '.join(NAMES)}"):
+        run_stages(make_config(), **{which: "crawl"})
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_stage_before_its_turn_says_what_to_run_first(make_config: MakeConfig, name: str) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"(needs .*run the stages before it first \(--until \w+\)|no matched species list \(stage match\))",
+    ):
+        run_stages(make_config(), only=name)
+
+
+# bad input ----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_photos_are_rows_with_reasons_in_no_split(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config("train_val_split.dominant_threshold=1")
+    folder = config.paths.src_dataset / "Insecta" / "Apis mellifera"
+    whole = (folder / "000.jpg").read_bytes()
+    (folder / "000.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("this is no photo")
+    only_bad = config.paths.src_dataset / "Insecta" / "Mantis religiosa"
+    only_bad.mkdir()
+    (only_bad / "empty.jpg").touch()
+    assert run_stages(config, until="manifest") == 3
+    rows = manifest(config).rows.set_index("image_path")
+    bad = rows[~rows["ok"]]
+    assert [Path(path).name for path in bad.index] == ["000.jpg", "text.jpg", "empty.jpg"]
+    assert (bad["split"] == "").all()
+    assert (bad["duplicate_group"] == -1).all()
+    assert "truncated" in bad["reason"].iloc[0]
+    assert (rows.loc[rows["ok"], "split"] != "").all()
+    assert "Mantis religiosa" not in manifest(config).labels.names
+    told = lines()
+    assert "verify    33 photos are readable, 3 are not" in told
+    assert any("bad photo Insecta/Apis mellifera/text.jpg: is no image" in line for line in told)
+    assert run_stages(config, until="manifest") == 3  # up to date, and still some photos are bad
+
+
+def test_folder_without_images_says_what_was_expected(make_config: MakeConfig) -> None:
+    config = make_config()
+    for path in config.paths.src_dataset.rglob("*.jpg"):
+        path.rename(path.with_suffix(".txt"))
+    with pytest.raises(DataError, match=r"no photos below .*photos; expected <group>/<species>/<photo>\.jpg"):
+        run_stages(config)
+
+
+def test_other_files_are_counted_and_one_is_named(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config()
+    (config.paths.src_dataset / "Aves/Pica pica/notes.txt").touch()
+    run_stages(config, until="analyse")
+    assert "34 photos of 6 species in 2 groups; 1 other files ignored, e.g. Aves/Pica pica/notes.txt" in lines()[0]
+
+
+def test_matched_species_without_photos_are_told(make_config: MakeConfig, region: Path) -> None:
+    config = make_config(f"paths.web_crawl_output_json={region}")
+    (config.paths.src_dataset / "Insecta/Mantis religiosa").mkdir()
+    region.write_text('{"Insecta": ["Mantis religiosa"]}')
+    with pytest.raises(DataError, match="the matched species have no photos below"):
+        run_stages(config)
+
+
+def test_nothing_readable_gives_an_example(make_config: MakeConfig) -> None:
+    config = make_config()
+    for path in config.paths.src_dataset.rglob("*.jpg"):
+        path.write_text("no photo")
+    with pytest.raises(
+        DataError, match=r"none of the 34 photos below .* can be read, e.g. Aves/Ardea alba/000.jpg is no image"
+    ):
+        run_stages(config)
+
+
+def test_threshold_below_the_first_share_tells_the_minimum(make_config: MakeConfig) -> None:
+    with pytest.raises(
+        DataError, match=r"0.55 is too low: Ardea alba alone holds 0.6000 of the images. Minimum: 0.6000"
+    ):
+        run_stages(make_config("train_val_split.dominant_threshold=0.55"), until="label")
+
+
+def test_species_called_other_is_refused(make_config: MakeConfig) -> None:
+    config = make_config()
+    (config.paths.src_dataset / "Insecta/Pieris rapae").rename(config.paths.src_dataset / "Insecta/Other")
+    with pytest.raises(DataError, match="a species folder is called 'Other'.*rename the folder"):
+        run_stages(config, until="label")
+
+
+def test_species_in_two_groups_is_refused(make_config: MakeConfig) -> None:
+    config = make_config()
+    (config.paths.src_dataset / "Insecta/Pieris rapae").rename(config.paths.src_dataset / "Insecta/Pica pica")
+    with pytest.raises(DataError, match=r"\['Pica pica'\] stand in more than one group"):
+        run_stages(config, until="label")
+
+
+@pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
+def test_no_photo_vanishes_whatever_the_names(make_config: MakeConfig, tmp_path: Path, mode: str) -> None:
+    species = [
+        "Épeire diadème",
+        unicodedata.normalize("NFD", "Mélitée"),
+        "Aphis sp.",
+        "a..b",
+        "C: *?",
+        "$a$ & b",
+        "-rf",
+        "x" * 200,
+    ]
+    root = write_photos(tmp_path / "odd", {"Insecta  élégants": dict.fromkeys(species, 3)})
+    for folder in (root / "Insecta  élégants").iterdir():
+        (folder / "000.jpg").rename(folder / ("é .. " + "y" * 200 + ".jpg"))
+        (folder / "001.jpg").rename(folder / "a\tb\nc.jpg")
+    config = make_config(
+        f"paths.src_dataset={root}",
+        f"dataset.copy_mode={mode}",
+        "global.included_classes=['Insecta  élégants']",
+        "train_val_split.dominant_threshold=1",
+    )
+    assert run_stages(config) == 0
+    rows = manifest(config).rows
+    assert len(rows) == 3 * len(species)
+    assert set(rows["species"]) == {unicodedata.normalize("NFC", name) for name in species}
+    assert all((config.paths.dst_dataset / path).is_file() for path in rows["image_path"])
+
+
+def test_list_with_slashes_and_dots_reaches_no_other_folder(
+    make_config: MakeConfig, region: Path, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "secret", {"x": {"y": 1}})
+    names = ["../../secret/x", "..", "/etc", "Pica pica/../../Aves/Ardea alba", "Pica pica"]
+    region.write_text(json.dumps({"Aves": names}))
+    config = make_config(f"paths.web_crawl_output_json={region}", "train_val_split.dominant_threshold=1")
+    run_stages(config, until="manifest")
+    assert manifest(config).composition() == {"Aves": {"Pica pica": 4}}
+    made = {path.name for path in config.paths.dst_dataset.rglob("*") if path.is_dir()}
+    assert made == {"Aves", "Pica pica"}
+
+
+def test_folder_of_photos_called_species_mixes_nothing_up(
+    make_config: MakeConfig, tmp_path: Path, lines: Lines
+) -> None:
+    (tmp_path / "photos").rename(tmp_path / "species")
+    config = make_config(f"paths.src_dataset={tmp_path / 'species'}")
+    for _ in range(2):
+        lines()
+        run_stages(config, until="manifest")
+    assert redone(lines()) == []
+
+
+# the script ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    make_config()
+
+    def run(*words: str) -> int:
+        arguments = ["dataset_orchestrator.py", "--config", str(tmp_path / "tiny.yaml"), *words]
+        monkeypatch.setattr(sys, "argv", arguments)
+        return dataset_orchestrator.main()
+
+    return run
+
+
+def test_exit_codes(script: Callable[..., int], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("--until", "label") == 0
+    assert capsys.readouterr().out == ""
+    (photos / "Aves/Pica pica/bad.jpg").write_text("no photo")
+    assert script("--until", "label") == 3
+    assert script("--until", "label", "--set", "train_val_split.dominant_threshold=0.1") == 1
+    assert "error: dominant_threshold 0.1 is too low: Ardea alba alone" in capsys.readouterr().err
+    assert script("--set", "train_val_split.dominant_threshold=0") == 2
+    assert script("--until", "nowhere") == 2
+    assert "error: no stage nowhere; stages: analyse, match" in capsys.readouterr().err
+    assert script("--set", "paths.src_dataset=/nowhere") == 1
+    shown = capsys.readouterr().err
+    assert "error: no photo folder at /nowhere; set paths.src_dataset" in shown
+    assert "Traceback" not in shown
+
+
+def test_until_and_only_exclude_each_other(script: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        script("--until", "copy", "--only", "match")
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_source_is_never_written_to(make_config: MakeConfig, photos: Path) -> None:
+    before = {path: (path.stat().st_mtime_ns, os.stat(path).st_size) for path in photos.rglob("*")}
+    run_stages(make_config(), until="manifest")
+    assert {path: (path.stat().st_mtime_ns, os.stat(path).st_size) for path in photos.rglob("*")} == before
