@@ -1,6 +1,6 @@
 """The configuration: the schema is the types below, the help text stands beside each field.
 
-Precedence: default < YAML < `--set section.key=value`. Unknown keys are errors that name the nearest known key and line.
+Precedence: default < YAML < `--set section.key=value`. An unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Config(Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply `section.key=value` overrides, check all of it; ConfigError says what and on which line."""
+    """Read a YAML file, apply `section.key=value` overrides, check all of it; ConfigError says what and where."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)

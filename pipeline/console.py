@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong usage or config, 3 done but some items failed"
 log = logging.getLogger("ommatidia")
 
 
@@ -25,7 +26,7 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     """The arguments that every script takes; add the script's own ones to it."""
     result = argparse.ArgumentParser(
         description=description,
-        epilog=f"examples:\n{examples}\n\nexit codes: 0 done, 1 failed, 2 wrong usage or config, 3 done but some items failed",
+        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file (default: config.yaml)")

@@ -1,4 +1,4 @@
-"""Safe files: written to a temporary file in the same folder, flushed, then renamed; and stamps of what is up to date."""
+"""Safe files: written to a temporary file in the same folder, flushed, renamed; and stamps of what is up to date."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sha256(path: Path) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A name from outside made safe as ONE path component: no separators, no "..", no control characters, <= 150 bytes."""
+    """A name from outside made safe as ONE path component: no separators, "..", control characters; <= 150 bytes."""
     clean = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", unicodedata.normalize("NFC", name)).strip(" .")
     clean = clean.encode()[:150].decode(errors="ignore").rstrip(" .")
     return clean or "_"

@@ -23,7 +23,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
 def draw_photo(seed: int, width: int = 64, height: int = 48) -> Image.Image:
-    """A picture of random blots, large and small ones as in nature; another seed gives one that looks nothing like it."""
+    """A picture of random blots, large and small as in nature; another seed gives one that looks nothing like it."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", (width, height), "grey")
     for side in (24, 12, 6):  # the last and largest blots weigh most

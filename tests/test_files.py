@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -158,6 +159,18 @@ def test_broken_stamp_is_not_fresh(output: Path, content: str) -> None:
     first = stamp(output, a=1)
     write_text(first.path, content)
     assert not first.fresh()
+
+
+def test_work_is_done_once_and_a_failure_is_not_remembered(output: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ommatidia")
+    done: list[int] = []
+    run_once("eval", stamp(output, a=1), False, lambda: done.append(1))
+    run_once("eval", stamp(output, a=1), False, lambda: done.append(2))
+    assert (done, caplog.messages) == ([1], ["eval up to date"])
+    with pytest.raises(ZeroDivisionError):
+        run_once("eval", stamp(output, a=1), True, lambda: done.append(1 // 0))
+    run_once("eval", stamp(output, a=1), False, lambda: done.append(3))
+    assert done == [1, 3]
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bring the matched photos into the regional data set: copy, hard link or symbolic link; done again it does only the rest."""
+"""Bring the matched photos into the regional data set: copy, hard link or symbolic link; run again, it does the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.files import replacing
 
 
 def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str) -> Counter[str]:
-    """Place each photo at the same relative path below dst; counts of "copied", "linked" and "kept" (was right already).
+    """Place each photo at the same relative path below dst; counts of "copied", "linked", "kept" (was right already).
 
     A hard link that the file systems refuse becomes a copy. The paths are those of a directory listing, so no part of
     one can be ".." or hold a slash.
@@ -30,10 +30,10 @@ def placed(source: Path, target: Path, mode: str) -> bool:
     """Whether target already is what `mode` makes of source; also where both are the same folder."""
     if not target.exists():
         return False
-    if os.path.samefile(source.parent, target.parent):
+    if target.parent.samefile(source.parent):
         return True
     if mode == "symlink":
-        return target.is_symlink() and os.path.samefile(source, target)
+        return target.is_symlink() and target.samefile(source)
     a, b = source.stat(), target.stat()
     same_file = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
     alike = (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)

@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 
 
 def dominant_species(counts: Mapping[str, int], threshold: float) -> list[str]:
-    """The smallest head of the ranked species that reaches `threshold` of the images, with all species tied with its last.
+    """The smallest head of the ranked species that reaches `threshold` of the images, with all that tie with its last.
 
     counts: images per species of one group; ties keep the mapping's order. The comparison is exact: the threshold is
     taken as the decimal number that was written. A threshold below the first species' share is an error.

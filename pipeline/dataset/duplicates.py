@@ -25,7 +25,7 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def duplicate_groups(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Group number of each photo, numbered by first appearance; photos that look alike share one. (n, 16, 16) -> (n,)."""
+    """Group of each photo, numbered by first appearance; photos that look alike share one. (n, 16, 16) -> (n,)."""
     n = len(thumbnails)
     if n == 0:
         return np.zeros(0, np.int64)

@@ -23,7 +23,7 @@ class Match:
 
 
 def match(photos: Mapping[str, Iterable[str]], region: Mapping[str, Iterable[str]]) -> Match:
-    """Exact join by name within each group; Unicode composition (NFC) does not matter. Nothing in common is an error."""
+    """Join by name within each group, exact but for Unicode composition (NFC). Nothing in common is an error."""
     matched, only_photos, only_region = {}, {}, {}
     for group in sorted(photos):
         have = {unicodedata.normalize("NFC", name): name for name in photos[group]}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from pipeline.dataset.splitting import SPLITS
 from pipeline.files import replacing
 
 plt.switch_backend("Agg")  # no display is needed
-matplotlib.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
+plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 MARKS = (0.5, 0.8, 0.9)
 SHOWN = 60  # bars per picture; beyond that the middle of the list is left out and the picture says so
 

@@ -1,4 +1,4 @@
-"""The data set's stages in their order; each reads files, writes files, and is skipped while its inputs are the same."""
+"""The data set's stages in order; each reads files, writes files, and is skipped while its inputs are the same."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def _run_one(config: Config, stage: Stage) -> None:
         inputs = stage.inputs(config)
     except FileNotFoundError as error:
         raise DataError(
-            f"{stage.name} needs {error.filename}, which is not there; run the stages before it first (--until {stage.name})"
+            f"{stage.name} needs {error.filename}, which is not there; "
+            f"run the stages before it first (--until {stage.name})"
         ) from error
     stamp = Stamp(folder / ".stamps" / f"{stage.name}.json", inputs, [folder / f for f in stage.outputs(config)])
     if stamp.fresh() and stage.intact(config) and not config.global_.overwrite:
@@ -143,11 +144,12 @@ def _match(config: Config) -> str:
     )
     if not listed:
         return f"no species list given: all {result.total} species"
-    return f"{result.total} species of {sum(map(len, photos.values()))} with photos and {sum(map(len, region.values()))} listed"
+    sizes = [sum(map(len, names.values())) for names in (photos, region)]
+    return f"{result.total} species of {sizes[0]} with photos and {sizes[1]} listed"
 
 
 def _matched_photos(config: Config) -> list[Photo]:
-    """Photos of the matched species, listed in src_dataset: what else lies in dst_dataset is no part of the data set."""
+    """Photos of the matched species as src_dataset has them; what else lies in dst_dataset is no part of the data set."""
     matched = read_json(config.dataset_dir / _match_outputs(config)[0], "matched species list (stage match)")
     return scan(config.paths.src_dataset, matched)[0]
 

@@ -17,6 +17,6 @@ def label_hash(names: Sequence[str]) -> str:
 
 
 def translate(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
-    """For each name of `source` its index in `target`; absent names get the index of "Other", or -1 if there is none."""
+    """Index in `target` of each name of `source`; absent names get the index of "Other", or -1 if there is none."""
     index = {name: i for i, name in enumerate(target)}
     return np.array([index.get(name, index.get(OTHER, -1)) for name in source], dtype=np.int64)

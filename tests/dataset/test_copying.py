@@ -110,8 +110,8 @@ def test_photos_that_are_links_themselves_arrive_whole(tmp_path: Path, photos: P
     folder = tmp_path / "links" / "Aves" / "Pica pica"
     folder.mkdir(parents=True)
     (folder / "a.jpg").symlink_to("../../../photos/Aves/Pica pica/000.jpg")
-    place([Photo("Aves/Pica pica/a.jpg", "Aves", "Pica pica")], tmp_path / "links", dst, mode)
-    assert (dst / "Aves/Pica pica/a.jpg").read_bytes() == (photos / "Aves/Pica pica/000.jpg").read_bytes()
+    place([Photo("Aves/Pica pica/a.jpg", "Aves", "Pica pica")], tmp_path / "links", dst / "deeper", mode)
+    assert (dst / "deeper/Aves/Pica pica/a.jpg").read_bytes() == (photos / "Aves/Pica pica/000.jpg").read_bytes()
 
 
 def test_relative_source_makes_symlinks_that_hold(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import unicodedata
@@ -536,6 +535,6 @@ def test_until_and_only_exclude_each_other(script: Callable[..., int], capsys: p
 
 
 def test_source_is_never_written_to(make_config: MakeConfig, photos: Path) -> None:
-    before = {path: (path.stat().st_mtime_ns, os.stat(path).st_size) for path in photos.rglob("*")}
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in photos.rglob("*")}
     run_stages(make_config(), until="manifest")
-    assert {path: (path.stat().st_mtime_ns, os.stat(path).st_size) for path in photos.rglob("*")} == before
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in photos.rglob("*")} == before

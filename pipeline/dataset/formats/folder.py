@@ -14,7 +14,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp
 
 
 class Photo(NamedTuple):
-    """One photo file: its path relative to the data set's root, with forward slashes, spelt as on disk; names in NFC."""
+    """One photo: its path relative to the data set's root, with forward slashes, spelt as on disk; names in NFC."""
 
     path: str
     group: str
@@ -38,7 +38,7 @@ def folders(root: Path, groups: Iterable[str]) -> dict[str, list[str]]:
 
 
 def scan(root: Path, species: Mapping[str, Collection[str]]) -> tuple[list[Photo], list[str]]:
-    """Photos of the given species in sorted order, and the paths of what is no photo: other files, folders, dead links."""
+    """Photos of the given species, sorted, and the paths of what is no photo: other files, folders, dead links."""
     photos, others = [], []
     for group in sorted(species):
         wanted = {_nfc(name) for name in species[group]}
