@@ -15,6 +15,7 @@ from pipeline.files import (
     listing_digest,
     read_json,
     replacing,
+    run_once,
     safe_name,
     sha256,
     write_json,

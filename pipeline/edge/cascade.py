@@ -129,7 +129,7 @@ def load_cascade(folder: Path, threads: int = 1) -> Cascade:
     description = read_description(folder)
     stages = []
     for stage in description["stages"]:
-        path = folder / stage["file"]
+        path = folder / Path(stage["file"]).name
         if not path.is_file() or file_sha256(path) != stage["sha256"]:
             raise BundleError(f"{path} is missing or not the file that was packed; copy the bundle again")
         model = Model(path, threads)

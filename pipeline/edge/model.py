@@ -33,8 +33,6 @@ class Model:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        # x86 without VNNI saturates u8 x s8 sums; this makes int8 results the same there as on a Pi, and is nothing on arm
-        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
@@ -43,6 +41,9 @@ class Model:
         self.path, self.labels = path, tuple(self.card["labels"])
         self.recipe = Recipe.from_dict(self.card["recipe"])
         self._input = self.session.get_inputs()[0].name
+        answers = self.session.get_outputs()[0].shape[-1:]
+        if answers != [len(self.labels)]:
+            raise BundleError(f"{path.name} names {len(self.labels)} labels, but its network answers {answers}")
 
     def logits(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, size, size, 3) uint8 RGB -> (n, labels)."""
@@ -53,12 +54,13 @@ class Model:
 def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        labels, recipe = card["labels"], Recipe.from_dict(card["recipe"])
+        hashes = label_hash(card["labels"]), Recipe.from_dict(card["recipe"]).hash
+        known = card["label_hash"], card["recipe_hash"]
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{path.name} does not carry labels and recipe; it was not exported by this project"
         ) from error
-    if label_hash(labels) != card["label_hash"] or recipe.hash != card["recipe_hash"]:
+    if hashes != known:
         raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     return card
 
