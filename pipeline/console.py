@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.edge.errors import BundleError
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def run(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BundleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except OSError as error:  # disk full, no permission: the system's words name the file
         if log.isEnabledFor(logging.DEBUG):
             traceback.print_exc()

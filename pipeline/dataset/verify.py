@@ -14,7 +14,8 @@ import pandas as pd
 from pipeline.console import progress
 from pipeline.dataset.duplicates import thumbnail
 from pipeline.dataset.formats.folder import Photo
-from pipeline.edge.recipe import UnreadableImage, decode
+from pipeline.edge.errors import UnreadableImage
+from pipeline.edge.recipe import decode
 
 
 def verify(root: Path, photos: Sequence[Photo], workers: int = 0) -> pd.DataFrame:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BundleError, UnreadableImage
 from .labels import OTHER
-from .model import BundleError, Model, file_sha256
-from .recipe import UnreadableImage, decode, preprocess
+from .model import Model, file_sha256
+from .recipe import decode, preprocess
 
 FORMAT_VERSION = 1
 UNKNOWN = "unknown"  # the answer where no stage hits and there is no main model
@@ -127,21 +128,23 @@ def _ms(start: float) -> float:
 def load_cascade(folder: Path, threads: int = 1) -> Cascade:
     """Read cascade.json and its models; every file must be the one that was measured and packed."""
     description = read_description(folder)
-    stages = []
-    for stage in description["stages"]:
-        path = folder / Path(stage["file"]).name
-        if not path.is_file() or file_sha256(path) != stage["sha256"]:
-            raise BundleError(f"{path} is missing or not the file that was packed; copy the bundle again")
-        model = Model(path, threads)
-        for what in ("label_hash", "recipe_hash"):
-            if model.card[what] != stage[what]:
-                raise BundleError(
-                    f"cascade.json and {path.name} disagree in {what}: {stage[what]} and {model.card[what]}"
-                )
-        if not 0 <= stage["threshold"] <= 1:
-            raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
-        stages.append(Stage(stage["name"], model, float(stage["threshold"])))
-    return Cascade(stages)
+    try:
+        return Cascade([_load_stage(folder, stage, threads) for stage in description["stages"]])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder / 'cascade.json'} is not whole ({error!r}); copy the bundle again") from error
+
+
+def _load_stage(folder: Path, stage: dict[str, Any], threads: int) -> Stage:
+    path = folder / Path(stage["file"]).name
+    if not path.is_file() or file_sha256(path) != stage["sha256"]:
+        raise BundleError(f"{path} is missing or not the file that was packed; copy the bundle again")
+    model = Model(path, threads)
+    for what in ("label_hash", "recipe_hash"):
+        if model.card[what] != stage[what]:
+            raise BundleError(f"cascade.json and {path.name} disagree in {what}: {stage[what]} and {model.card[what]}")
+    if not 0 <= stage["threshold"] <= 1:
+        raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
+    return Stage(stage["name"], model, float(stage["threshold"]))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise BundleError(f"no cascade.json in {folder}; this is not a bundle") from error
     except ValueError as error:
         raise BundleError(f"{path} is not JSON: {error}") from error
-    if description.get("format_version") != FORMAT_VERSION:
-        raise BundleError(f"{path} has format {description.get('format_version')}; this version reads {FORMAT_VERSION}")
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path} has format {version}; this version reads {FORMAT_VERSION}")
     return description

@@ -46,8 +46,9 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     if missing := [path for path in given.photos if not Path(path).exists()]:
         parser.error(f"no such file or folder: {missing[0]}")
     from .cascade import load_cascade
-    from .model import BundleError
+    from .errors import BundleError
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names that the terminal cannot show
     try:
         cascade = load_cascade(folder, given.threads)
         paths = list(find(given.photos))

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BundleError
 from .labels import label_hash
 from .recipe import Recipe
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported; it sends data otherwise
 METADATA_KEY = "ommatidia"
-
-
-class BundleError(ValueError):
-    """A model file or a cascade cannot be used; the message says why and what to do."""
 
 
 class Model:
@@ -48,6 +45,8 @@ class Model:
     def logits(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, size, size, 3) uint8 RGB -> (n, labels)."""
         result: NDArray[np.float32] = self.session.run(None, {self._input: photos})[0]
+        if not np.isfinite(result).all():
+            raise BundleError(f"{self.path.name} answers numbers that are not finite; it must be trained anew")
         return result
 
 

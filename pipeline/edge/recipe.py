@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .errors import UnreadableImage
+
 MAX_PIXELS = 200_000_000  # 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.6 GB as RGB)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice its limit and warns below; its own one is 179 MP
-
-
-class UnreadableImage(ValueError):
-    """This file cannot be looked at; the message says why, without the path."""
 
 
 @dataclass(frozen=True)

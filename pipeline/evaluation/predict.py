@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.console import log, progress
 from pipeline.dataset.manifest import Manifest
+from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
-from pipeline.edge.recipe import UnreadableImage, decode, preprocess
+from pipeline.edge.recipe import decode, preprocess
 from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.files import Stamp, replacing, run_once, sha256
 from pipeline.labels import LabelSpace

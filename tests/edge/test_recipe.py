@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.edge.recipe import MAX_PIXELS, Recipe, UnreadableImage, decode, preprocess
+from pipeline.edge.errors import UnreadableImage
+from pipeline.edge.recipe import MAX_PIXELS, Recipe, decode, preprocess
 
 SCENE = np.random.default_rng(3).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 Transpose = Image.Transpose

@@ -1,0 +1,11 @@
+"""What can go wrong on the device."""
+
+from __future__ import annotations
+
+
+class UnreadableImage(ValueError):
+    """This file cannot be looked at; the message says why, without the path."""
+
+
+class BundleError(ValueError):
+    """A model file or a cascade cannot be used; the message says why and what to do."""
