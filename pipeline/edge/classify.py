@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+from .errors import BundleError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 COLUMNS = (
@@ -25,6 +28,25 @@ class Writer(Protocol):
 
 def main(folder: Path, arguments: list[str] | None = None) -> int:
     """Classify photos with the bundle in `folder`; exit code 0 done, 1 failed, 2 wrong usage, 3 some photos failed."""
+    given = _parse(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names that the terminal cannot show
+    try:
+        return _classify(folder, given)
+    except BrokenPipeError:  # the reader of the lines went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        print(f"error: {error}; run: pip install -r requirements.txt", file=sys.stderr)
+    except (BundleError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="classify.py",
         description="Name the species on photos, offline.",
@@ -45,43 +67,46 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
         parser.error("--topk and --threads must be at least 1")
     if missing := [path for path in given.photos if not Path(path).exists()]:
         parser.error(f"no such file or folder: {missing[0]}")
-    from .cascade import load_cascade
-    from .errors import BundleError
+    return given
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names that the terminal cannot show
-    try:
-        cascade = load_cascade(folder, given.threads)
-        paths = list(find(given.photos))
-        if not paths:
-            print(f"error: no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos)}", file=sys.stderr)
-            return 1
-        failed = 0
-        with results(given.out) as write:
-            for path in paths:
-                answer = cascade.classify(path, given.topk)
-                failed += answer.status != "ok"
-                write(asdict(answer))
-    except BrokenPipeError:  # the reader of the lines went away, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _classify(folder: Path, given: argparse.Namespace) -> int:
+    from .cascade import load_cascade
+
+    cascade = load_cascade(folder, given.threads)
+    paths = list(find(given.photos))
+    if not paths:
+        print(f"error: no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos)}", file=sys.stderr)
         return 1
-    except (BundleError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    failed = 0
+    with results(given.out) as write:
+        for path in paths:
+            answer = cascade.classify(path, given.topk)
+            failed += answer.status != "ok"
+            write(asdict(answer))
     if given.out:
         print(f"{len(paths)} photos, {failed} failed: {given.out}")
     return 3 if failed else 0
 
 
 def find(given: list[str]) -> Iterator[Path]:
-    """Files as they are named, folders searched in sorted order for photos."""
+    """Files as they are named, folders searched in sorted order for photos that are not hidden."""
     for name in given:
         path = Path(name)
         if not path.is_dir():
             yield path
             continue
-        for folder, below, files in os.walk(path):
-            below.sort()
-            yield from (Path(folder, file) for file in sorted(files) if file.lower().endswith(EXTENSIONS))
+        for folder, below, files in os.walk(path, onerror=_raise):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            yield from (Path(folder, name) for name in sorted(files) if _is_photo(name))
+
+
+def _is_photo(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # Macs leave a ._photo.jpg beside photo.jpg
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would leave a folder out that it may not read
 
 
 @contextmanager
@@ -91,7 +116,7 @@ def results(path: Path | None) -> Iterator[Writer]:
         yield lambda row: print(_line(row), flush=True)
         return
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield _csv(file) if path.suffix == ".csv" else _jsonl(file)
         file.flush()
         os.fsync(file.fileno())
