@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import SOME_FAILED, configuration, parser, run
 
 EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
@@ -20,19 +20,20 @@ def main() -> int:
         "--images", type=Path, metavar="FOLDER", help="another labelled folder; species joined by name"
     )
     arguments.add_argument("--speed", type=int, metavar="N", help="time N test photos")
-    return run(work, arguments.parse_args())
+    given = arguments.parse_args()
+    if given.speed is not None and given.speed < 1:
+        arguments.error(f"--speed takes a number of photos, not {given.speed}")
+    return run(work, given)
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
     from pipeline.evaluation.run import evaluate, evaluate_folder, speed
 
-    if arguments.images:
-        evaluate_folder(config, arguments.images)
-    else:
-        evaluate(config)
+    bad = len(evaluate_folder(config, arguments.images)["unreadable"]) if arguments.images else evaluate(config)
     if arguments.speed:
         speed(config, arguments.speed)
+    return SOME_FAILED if bad else None
 
 
 if __name__ == "__main__":

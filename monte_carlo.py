@@ -35,9 +35,7 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.evaluation.run import monte_carlo
 
-    monte_carlo(
-        config, arguments.model, arguments.out_prefix, arguments.input_size[0] if arguments.input_size else None
-    )
+    monte_carlo(config, arguments.model, arguments.out_prefix, arguments.input_size or ())
 
 
 if __name__ == "__main__":

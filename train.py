@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from pipeline.console import configuration, parser, run
+from pipeline.errors import ConfigError
 
 EXAMPLES = """  train.py --config configs/demo.yaml main
   train.py --config configs/demo.yaml cache                      every window of cache.start_ranks
@@ -29,6 +30,10 @@ def main() -> int:
 
 
 def work(arguments: argparse.Namespace) -> None:
+    if arguments.role == "main" and (arguments.start_rank or arguments.threshold):
+        raise ConfigError("--threshold and --start_rank choose the species of a cache; main knows all of them")
+    if len(set(arguments.img_size or [])) > 1:
+        raise ConfigError(f"--img_size {arguments.img_size}: the network's input is square, give one side")
     given = {name: getattr(arguments, name) for name in SHORTCUTS} | {"threshold": arguments.threshold}
     if arguments.img_size:
         given["recipe.size"] = arguments.img_size[0]

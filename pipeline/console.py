@@ -51,7 +51,7 @@ def configuration(arguments: argparse.Namespace) -> Config:
 
 def run(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Do the work of a script; its errors become one sentence on stderr and an exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # of libraries: warnings only
     log.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)  # configuration() heeds global.verbose too
     try:
         return work(arguments) or DONE

@@ -17,7 +17,7 @@ def run_everything(config: Config) -> int:
     train_role(config, "main")
     train_role(config, "cache")
     quantize_models(config)
-    evaluate(config)
+    bad += evaluate(config)
     monte_carlo(config, "both", config.experiment)
     folder = bundle(config)
     log.info(

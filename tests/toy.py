@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ COLOURS: dict[str, Colour] = {
     "Vanessa atalanta": (230, 140, 20),
     "Zygène d'été": (30, 200, 40),
 }
-PHOTOS = {"Apis mellifera": 24, "Harmonia axyridis": 8, "Pieris rapæ": 6, "Vanessa atalanta": 14, "Zygène d'été": 4}
+PHOTOS = {"Apis mellifera": 24, "Harmonia axyridis": 8, "Pieris rapæ": 8, "Vanessa atalanta": 16, "Zygène d'été": 4}
 GREY: Colour = (120, 120, 120)
 RECIPE = Recipe(size=32, crop=1.0)
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
@@ -121,6 +122,13 @@ class Experiment:
     def config(self, *overrides: str) -> Config:
         return load_config(self.yaml, overrides)
 
+    def copy(self, root: Path) -> Experiment:
+        """The same experiment in another folder."""
+        shutil.copytree(self.root, root)
+        yaml = root / self.yaml.name
+        yaml.write_text(self.yaml.read_text(encoding="utf-8").replace(str(self.root), str(root)), encoding="utf-8")
+        return Experiment(root, yaml)
+
 
 def write_experiment(root: Path, seed: int = 0, noise: float = 45.0) -> Experiment:
     """Photos, manifest and exported models (main, one cache) as the steps before evaluation leave them."""
@@ -142,9 +150,7 @@ def write_experiment(root: Path, seed: int = 0, noise: float = 45.0) -> Experime
     for name, colours in models.items():
         folder = root / "models" / "toy" / name
         write_model(folder / "model.onnx", colours, name=name, data_hash=data_hash)
-        write_model(
-            folder / "model.int8.onnx", colours, name=name, data_hash=data_hash, sharpness=3.9, edit=_as_int8
-        )
+        write_model(folder / "model.int8.onnx", colours, name=name, data_hash=data_hash, sharpness=3.9, edit=_as_int8)
     yaml = root / "toy.yaml"
     settings = {
         "paths": {

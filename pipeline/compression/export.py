@@ -34,21 +34,29 @@ def export(
     `tolerance` and the same best label on each; else nothing is written. Returns the parity figures.
     """
     model = Deployable(network, card.recipe).eval()
-    example = torch.from_numpy(photos[:2].copy())
-    with _quiet(), torch.inference_mode(False), torch.no_grad():
-        program = torch.onnx.export(
-            model, (example,), input_names=["input"], output_names=["output"], opset_version=OPSET, dynamo=True,
-            dynamic_shapes={"photos": {0: torch.export.Dim("n")}}, verbose=False,
-        )  # fmt: skip
+    example = torch.zeros(2, card.recipe.size, card.recipe.size, 3, dtype=torch.uint8)  # two: one would fix the batch
+    try:
+        with _quiet(), torch.inference_mode(False), torch.no_grad():
+            program = torch.onnx.export(
+                model, (example,), input_names=["input"], output_names=["output"], opset_version=OPSET, dynamo=True,
+                dynamic_shapes={"photos": {0: torch.export.Dim("n")}}, verbose=False,
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ModelError(f"{card.architecture} cannot be exported to ONNX ({cause}); take another model") from error
     assert program is not None
     proto = program.model_proto
     strip(proto)
     describe(proto, {**card.to_dict(), "precision": "fp32"})
     onnx.checker.check_model(proto)
+    with torch.no_grad():
+        ours = model(torch.from_numpy(photos)).numpy()
+    if not np.isfinite(ours).all():
+        raise ModelError(
+            f"export of {card.name} refused: torch's logits are not finite; train it again, with a lower lr"
+        )
     with replacing(path) as temporary:
         onnx.save_model(proto, temporary)
-        with torch.no_grad():
-            ours = model(torch.from_numpy(photos)).numpy()
         return parity(ours, Model(temporary).logits(photos), tolerance, card.name)
 
 

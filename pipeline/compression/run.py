@@ -15,9 +15,10 @@ from pipeline.compression.quantization import calibration_sample, quantize
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
-from pipeline.errors import ModelError
+from pipeline.errors import DataError, ModelError
 from pipeline.files import Stamp, run_once, write_json
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import load_model, read_card
@@ -62,12 +63,12 @@ def _one(config: Config, manifest: Manifest, folder: Path) -> None:
 def _export_both(config: Config, manifest: Manifest, folder: Path, outputs: list[Path]) -> None:
     network, card = load_model(folder)
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
+    sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed)
     val = manifest.part("val")
     some = val.sample(min(len(val), config.quantize.parity_images), random_state=config.seed)
     agreement = export(
         network, card, outputs[0], load_photos(manifest, some, card.recipe), config.quantize.parity_tolerance
     )
-    sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed)
     quantize(outputs[0], outputs[1], load_photos(manifest, sample, card.recipe), config.quantize.method)
     report = _compare(manifest, val, outputs[0], outputs[1])
     write_json(
@@ -82,8 +83,13 @@ def _export_both(config: Config, manifest: Manifest, folder: Path, outputs: list
 
 def load_photos(manifest: Manifest, rows: pd.DataFrame, recipe: Recipe) -> NDArray[np.uint8]:
     """Photos of these rows as the device sees them: (n, size, size, 3) uint8."""
-    paths = [manifest.root / path for path in rows["image_path"]]
-    return np.stack([preprocess(decode(path, recipe.decode_side), recipe) for path in paths])
+    photos = []
+    for path in rows["image_path"]:
+        try:
+            photos.append(preprocess(decode(manifest.root / path, recipe.decode_side), recipe))
+        except UnreadableImage as error:
+            raise DataError(f"{manifest.root / path}: {error}; run dataset_orchestrator.py again") from error
+    return np.stack(photos)
 
 
 def _compare(manifest: Manifest, rows: pd.DataFrame, fp32: Path, int8: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.edge.cascade import FORMAT_VERSION, load_cascade
 from pipeline.edge.model import Model
 from pipeline.errors import ModelError
 from pipeline.evaluation.predict import model_file, stage_names
+from pipeline.evaluation.run import evaluation_stamp
 from pipeline.files import read_json, sha256, write_json, write_text
 
 PACKAGES = ("onnxruntime", "numpy", "pillow")
@@ -34,13 +36,20 @@ sys.exit(main(Path(__file__).resolve().parent))
 def bundle(config: Config) -> Path:
     """Write output/<experiment>/bundle from the exported models and the measured figures; returns the folder.
 
-    It is built beside its place and takes it only when the packed cascade loads.
+    It is built beside its place and takes it only when the packed cascade loads. A bundle that would be the same stays.
     """
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
+    if not evaluation_stamp(config).fresh():
+        raise ModelError(
+            f"{config.output / 'metrics.json'} does not fit the settings, or was changed; run eval.py again"
+        )
     measured = metrics["cascade"][config.route.precision]
     target = config.output / "bundle"
-    building = target.with_name(".bundle.tmp")
-    shutil.rmtree(building, ignore_errors=True)
+    building, old = target.with_name(".bundle.tmp"), target.with_name(".bundle.old")
+    if old.exists() and not target.exists():  # killed between the two renames below
+        old.replace(target)
+    for left_behind in (building, old):
+        shutil.rmtree(left_behind, ignore_errors=True)
     building.mkdir(parents=True)
     stages = [
         _stage(config, name, measured["thresholds"][name], metrics["models"][name][config.route.precision], building)
@@ -61,11 +70,27 @@ def bundle(config: Config) -> Path:
     _code(building)
     write_text(building / "README.md", _readme(description))
     load_cascade(building)
-    shutil.rmtree(target, ignore_errors=True)
+    files = _files(building)
+    if _files(target) == files:
+        shutil.rmtree(building)
+        log.info("deploy    up to date")
+        return target
+    for file in files:
+        with (building / file).open("rb+") as written:
+            os.fsync(written.fileno())
+    if target.exists():
+        target.replace(old)
     building.replace(target)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    shutil.rmtree(old, ignore_errors=True)
+    size = sum((target / file).stat().st_size for file in files)
     log.info("deploy    %s: %d stages, %.1f MB", target, len(stages), size / 1e6)
     return target
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Relative path and hash of each file, but for what Python compiles when a bundle is tried on the spot."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return {str(path.relative_to(folder)): sha256(path) for path in found}
 
 
 def _stage(config: Config, name: str, threshold: float, measured: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import classification_report
+from sklearn.metrics import precision_recall_fscore_support
 
 from pipeline.labels import OTHER, LabelSpace
 
 Ids = NDArray[np.int64]
 RESAMPLES = 1000
+SCORES = ["precision", "recall", "f1-score"]
 
 
 def macro_f1(truth: Ids, answers: Ids, labels: int) -> float:
     """Mean F1 over the labels that occur in the truth; answers outside 0..labels-1 are wrong answers of no label."""
-    hit = np.bincount(truth[truth == answers], minlength=labels)[:labels]
-    support = np.bincount(truth, minlength=labels)[:labels]
+    hit = np.bincount(truth[(truth == answers) & (truth >= 0)], minlength=labels)[:labels]
+    support = np.bincount(truth[truth >= 0], minlength=labels)[:labels]
     said = np.bincount(answers[(answers >= 0) & (answers < labels)], minlength=labels)
     occurs = support > 0
     return float((2 * hit[occurs] / (support + said)[occurs]).mean()) if occurs.any() else 0.0
@@ -63,7 +64,8 @@ def cache_figures(truth: Ids, answers: Ids, other: int) -> dict[str, float]:
     """What a cache does to the cascade; a share of nothing is 0.
 
     hit_share: photos that it answers. hit_precision: right ones among them. dominant_recall: photos of its species that
-    it answers rightly. other_false_positive_rate: photos of other species that it keeps (error rate, lower is better).
+    it answers rightly. Error rates, lower is better: other_false_positive_rate, photos of other species that it keeps;
+    other_false_discovery_rate, photos of its species among those that it calls "Other".
     """
     hit, dominant = answers != other, truth != other
 
@@ -76,6 +78,8 @@ def cache_figures(truth: Ids, answers: Ids, other: int) -> dict[str, float]:
         "hit_precision": share(right, hit),
         "dominant_recall": share(right, dominant),
         "other_false_positive_rate": share(hit, ~dominant),
+        "other_false_discovery_rate": share(dominant, ~hit),
+        "macro_f1_without_other": macro_f1(truth, answers, other),
         "always_other_accuracy": float((truth == other).mean()),
     }
 
@@ -85,22 +89,24 @@ def species_report(
 ) -> pd.DataFrame:
     """The users' table: species by rising F1, then accuracy, macro avg, weighted avg. Supports in photos.
 
-    total_support and train_support come from the data set; a label without test photos is kept, with support 0.
+    total_support and train_support come from the data set; a label without test photos is kept, with support 0, but is
+    no part of the macro avg, whose F1 so is the macro F1 of all other figures.
     """
-    names = [*labels.names, "(unknown)"] if (answers < 0).any() else list(labels.names)
-    ids = np.where(answers < 0, len(labels), answers)
-    report = classification_report(
-        truth, ids, labels=range(len(names)), target_names=names, output_dict=True, zero_division=0
-    )
-    species = pd.DataFrame({name: report[name] for name in names}).T.sort_values("f1-score", kind="stable")
-    species["support"] = species["support"].astype(int)
-    species["train_support"] = [train.get(name, 0) for name in species.index]
-    species["total_support"] = [totals.get(name, 0) for name in species.index]
-    means = pd.DataFrame({name: report[name] for name in ("macro avg", "weighted avg")}).T[
-        ["precision", "recall", "f1-score"]
-    ]
-    accuracy = pd.DataFrame({"precision": float((truth == answers).mean())}, index=["accuracy"])
-    return pd.concat([species, accuracy, means]).rename_axis("species").reset_index()
+    scores = precision_recall_fscore_support(truth, answers, labels=range(len(labels)), zero_division=0)
+    species = pd.DataFrame(dict(zip(SCORES, scores, strict=False)), index=list(labels.names))
+    species["support"] = scores[3].astype(int)
+    species["train_support"] = [train.get(name, 0) for name in labels.names]
+    species["total_support"] = [totals.get(name, 0) for name in labels.names]
+    occurs = species[species["support"] > 0]
+    means = pd.DataFrame(
+        {
+            "accuracy": {"precision": float((truth == answers).mean())},
+            "macro avg": occurs[SCORES].mean(),
+            "weighted avg": occurs[SCORES].mul(occurs["support"], axis=0).sum() / max(1, occurs["support"].sum()),
+        }
+    ).T
+    rows = [species.sort_values("f1-score", kind="stable"), means]
+    return pd.concat(rows).rename_axis("species").reset_index()
 
 
 def supports(rows: pd.DataFrame, labels: LabelSpace) -> dict[str, int]:

@@ -11,20 +11,22 @@ from sklearn.metrics import confusion_matrix
 
 from pipeline.dataset.plots import save
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.routing import Routed, route, truth_ids
+from pipeline.evaluation.routing import NEVER, Routed, route, truth_ids
 
 GREEN, RED = "#3b7a57", "#b3412c"
 SHOWN = 40  # species per picture
+PICTURES = ("accuracy_against_communication.png", "f1_per_species.png", "confusion.png", "stages.png")
 
 
 def draw(folder: Path, tables: list[Predictions], chosen: list[float], routed: Routed) -> None:
-    """All pictures. tables: predictions on val and test; routed: the cascade on test."""
+    """All PICTURES. tables: predictions on val and test; routed: the cascade on test."""
+    trade, species, matrix, stages = (folder / name for name in PICTURES)
     test = [table.part("test") for table in tables]
-    trade_off([table.part("val") for table in tables], test, chosen, folder / "accuracy_against_communication.png")
+    trade_off([table.part("val") for table in tables], test, chosen, trade)
     truth = truth_ids(test[0].rows["species"].tolist(), routed.labels)
-    worst_and_best(truth, routed, folder / "f1_per_species.png")
-    confusion(truth, routed, folder / "confusion.png")
-    flow(test, routed, truth, folder / "stages.png")
+    worst_and_best(truth, routed, species)
+    confusion(truth, routed, matrix)
+    flow(test, routed, truth, stages)
 
 
 def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[float], path: Path) -> None:
@@ -32,14 +34,14 @@ def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[floa
     figure, axes = plt.subplots(figsize=(8, 5))
     for tables, name, colour in ((val, "val (chooses)", "0.6"), (test, "test (reports)", GREEN)):
         points = []
-        for threshold in [*np.linspace(0, 0.99, 60), 1.01]:
+        for threshold in [*np.linspace(0, 0.99, 60), NEVER]:
             points.append(_point(tables, [threshold] * (len(tables) - 1) + [0.0]))
         rate, accuracy = zip(*points, strict=True)
         axes.plot(rate, accuracy, "-", color=colour, label=name, linewidth=2)
     x, y = _point(test, chosen)
-    axes.plot(x, y, "o", color=RED, markersize=9, label=f"chosen: {y:.3f} at {x:.0%} sent on")
+    axes.plot(x, y, "o", color=RED, markersize=9, label=f"chosen on val: {y:.3f} on test, {x:.0%} sent on")
     axes.axhline(
-        _point(test, [2.0] * (len(test) - 1) + [0.0])[1], color="0.3", linestyle=":", label="main alone (test)"
+        _point(test, [NEVER] * (len(test) - 1) + [0.0])[1], color="0.3", linestyle=":", label="main alone (test)"
     )
     axes.set(
         xlabel="communication rate (share of photos that reach main)",
@@ -47,7 +49,7 @@ def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[floa
         title="What a threshold costs and saves",
     )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     axes.grid(alpha=0.3)
     save(figure, path)
 
@@ -65,42 +67,42 @@ def worst_and_best(truth: NDArray[np.int64], routed: Routed, path: Path) -> None
     both = np.array([(truth == i).sum() + (routed.answers == i).sum() for i in ids])
     f1 = 2 * hit / both
     order = np.argsort(f1, kind="stable")
-    if len(order) > SHOWN:
-        order = np.concatenate([order[: SHOWN - 10], order[-10:]])
-    names = [f"{routed.labels.names[ids[i]]} (n={(truth == ids[i]).sum()})" for i in order]
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.21 * len(order)))
-    bars = axes.barh(names, f1[order], color=[GREEN if value >= 0.5 else RED for value in f1[order]])
-    axes.bar_label(bars, fmt=" %.2f", fontsize=7)
+    rows = [(f"{routed.labels.names[ids[i]]} (n={(truth == ids[i]).sum()})", f1[i], f" {f1[i]:.2f}") for i in order]
+    if len(rows) > SHOWN:
+        rows = [*rows[: SHOWN - 10], (f"({len(rows) - SHOWN} species between)", 0.0, ""), *rows[-10:]]
+    names, values, texts = zip(*rows, strict=True)
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.21 * len(rows)))
+    bars = axes.barh(names, values, color=[GREEN if value >= 0.5 else RED for value in values])
+    axes.bar_label(bars, texts, fontsize=7)
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set_xlim(0, 1.08)
     axes.tick_params(axis="y", labelsize=7)
     shown = f"the {SHOWN - 10} worst and 10 best of {len(ids)}" if len(ids) > SHOWN else f"all {len(ids)}"
-    axes.set(xlabel="F1 of the cascade on test", title=f"F1 per species: {shown}")
+    axes.set(xlabel="F1 of the cascade on test (n: test photos; red: below 0.5)", title=f"F1 per species: {shown}")
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 
 def confusion(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
-    """Row-percent confusion of the species with most test photos; all others in one last row and column."""
+    """Row-percent confusion of the species with most test photos; all others, where there are, in a last row and column."""
     counts = np.bincount(truth[truth >= 0], minlength=len(routed.labels))
     top = np.argsort(-counts, kind="stable")[: min(20, int((counts > 0).sum()))]
     place = np.full(len(routed.labels) + 2, len(top))
     place[top] = np.arange(len(top))
-    matrix = confusion_matrix(place[truth], place[routed.answers], labels=np.arange(len(top) + 1)).astype(float)
-    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    names = [*(routed.labels.names[i] for i in top), "any other species"]
-    figure, axes = plt.subplots(figsize=(9.5, 8.5))
+    others = max(place[truth].max(), place[routed.answers].max()) == len(top)
+    matrix = confusion_matrix(place[truth], place[routed.answers], labels=np.arange(len(top) + others)).astype(float)
+    rows = matrix.sum(axis=1, keepdims=True)
+    matrix /= np.maximum(rows, 1)
+    names = [*(routed.labels.names[i] for i in top), "all others, together"][: len(matrix)]
+    side = 2 + 0.31 * len(names)
+    figure, axes = plt.subplots(figsize=(side + 1, side))
     axes.imshow(matrix, cmap="Greens", vmin=0, vmax=1)
     for i, j in zip(*np.nonzero(matrix >= 0.005), strict=True):
         colour = "white" if matrix[i, j] > 0.6 else "black"
         axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(
-        range(len(names)),
-        [f"{n} ({c})" for n, c in zip(names, [*counts[top], counts.sum() - counts[top].sum()], strict=True)],
-        fontsize=8,
-    )
+    axes.set_yticks(range(len(names)), [f"{n} ({c:.0f})" for n, c in zip(names, rows[:, 0], strict=True)], fontsize=8)
     axes.set(xlabel="answer", ylabel="truth (test photos)", title="Where the photos went, % of each row")
     save(figure, path)
 
@@ -108,7 +110,7 @@ def confusion(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
 def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path: Path) -> None:
     """Per stage: share of the photos that it answers, right and wrong."""
     right = routed.answers == truth
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.6 * len(test)))
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(test)))
     names = [table.name for table in test]
     good = [float((right & (routed.stage == k)).mean()) for k in range(len(test))]
     bad = [float((~right & (routed.stage == k)).mean()) for k in range(len(test))]
@@ -117,12 +119,17 @@ def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path
         (np.array(good), bad, RED, "wrong"),
     ):
         bars = axes.barh(names, values, left=left, color=colour, label=name)
-        axes.bar_label(
-            bars, [f"{v:.1%}" if v > 0.02 else "" for v in values], label_type="center", color="white", fontsize=9
-        )
+        inside = [f"{v:.1%}" if v > 0.07 else "" for v in values]
+        axes.bar_label(bars, inside, label_type="center", color="white", fontsize=9)
+    told = [
+        f" {g + b:.1%}, {g / (g + b):.1%} of them right" if g + b else " none" for g, b in zip(good, bad, strict=True)
+    ]
+    axes.bar_label(bars, told, fontsize=9)
+    axes.set_xticks(np.linspace(0, 1, 11))
+    axes.set_xlim(0, 1.45 * max(g + b for g, b in zip(good, bad, strict=True)))
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set(xlabel="share of all test photos", title="Which stage answers")
-    axes.legend(loc="best", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / len(test)), ncols=2, fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)

@@ -97,10 +97,15 @@ def load_predictions(path: Path) -> Predictions:
     """Read a table back; its absence says which command makes it."""
     if not path.is_file():
         raise DataError(f"no predictions at {path}; run eval.py with the same --config first")
-    table = pq.read_table(path)
-    metadata = json.loads(table.schema.metadata[b"ommatidia"])
-    logits = np.asarray(table.column("logits").combine_chunks().flatten()).reshape(table.num_rows, -1)
-    return Predictions(table.drop_columns(["logits"]).to_pandas(), logits, metadata["card"], metadata["data_hash"])
+    try:
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"ommatidia"])
+        card, data_hash = metadata["card"], metadata["data_hash"]
+        logits = np.asarray(table.column("logits").combine_chunks().flatten())
+        logits = logits.reshape(table.num_rows, len(card["labels"]))
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no table of predictions of this project; delete it, run eval.py again") from error
+    return Predictions(table.drop_columns(["logits"]).to_pandas(), logits, card, data_hash)
 
 
 def stage_names(config: Config) -> list[str]:
@@ -147,9 +152,15 @@ def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: P
 
 
 def check_same_photos(tables: Sequence[Predictions]) -> None:
-    """Predictions can be joined only when they are of the same photos of the same manifest."""
+    """Predictions can be joined only when they are of the same photos, decoded alike, of the same manifest."""
     first = tables[0]
     for table in tables[1:]:
+        sides = [t.card["recipe"]["decode_side"] for t in (first, table)]
+        if sides[0] != sides[1]:
+            raise LabelSpaceError(
+                f"the recipes of {first.name} and {table.name} disagree on decode_side ({sides[0]}, {sides[1]}); a photo "
+                "is decoded only once, so train both with the same one"
+            )
         if table.data_hash != first.data_hash or not table.rows["image_path"].equals(first.rows["image_path"]):
             raise LabelSpaceError(
                 f"the predictions of {first.name} and {table.name} are of different manifests "

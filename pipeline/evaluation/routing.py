@@ -16,7 +16,7 @@ from pipeline.evaluation.predict import TIMES, Predictions, check_same_photos
 from pipeline.labels import OTHER, LabelSpace
 
 NEVER = 2.0  # a threshold that no probability reaches
-CANDIDATES = 200
+GRID = 1_000_000  # thresholds are whole parts of it, so that rounding elsewhere sends no photo another way
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,31 @@ def choose_thresholds(tables: Sequence[Predictions], max_drop: float) -> list[fl
         raise LabelSpaceError("thresholds are chosen against a main model, but the last stage is a cache")
     space = species_space(tables)
     truth = truth_ids(tables[-1].rows["species"].tolist(), space)
-    p, labels = [probabilities(t.logits) for t in tables], [t.labels for t in tables]
-    chosen = [NEVER] * (len(tables) - 1) + [0.0]
-    wanted = (_route(p, labels, chosen, space).answers == truth).mean() - max_drop
-    for k in range(len(tables) - 1):
-        options = []
-        for threshold in _candidates(p[k]):
-            routed = _route(p, labels, [*chosen[:k], threshold, *chosen[k + 1 :]], space)
-            accuracy, asked = (routed.answers == truth).mean(), (routed.stage == len(tables) - 1).mean()
-            options.append((accuracy >= wanted, -asked if accuracy >= wanted else accuracy, threshold))
-        chosen[k] = max(options)[2]
-    return [min(1.0, threshold) for threshold in chosen]
+    right = [translate(t.labels.names, space.names)[t.logits.argmax(1)] == truth for t in tables]
+    now, open_, chosen = right[-1].copy(), np.ones(len(truth), bool), []
+    for table, mine in zip(tables[:-1], right[:-1], strict=True):
+        p = probabilities(table.logits)
+        can, _ = hits(p, table.labels.names, 0.0)
+        sure = np.where(open_ & can, np.floor(p.max(axis=1) * GRID) / GRID, -1.0)
+        chosen.append(_choose(sure, mine, now, right[-1].mean() - max_drop))
+        answered = open_ & hits(p, table.labels.names, chosen[-1])[0]
+        now[answered], open_ = mine[answered], open_ & ~answered
+    return [*chosen, 0.0]
 
 
-def _candidates(p: NDArray[np.float64]) -> list[float]:
-    found = np.quantile(p.max(axis=1), np.linspace(0, 1, CANDIDATES))
-    return [0.0, *(float(np.floor(value * 1e6) / 1e6) for value in np.unique(found))]
+def _choose(sure: NDArray[np.float64], mine: NDArray[np.bool_], now: NDArray[np.bool_], wanted: float) -> float:
+    """The lowest threshold with at least the wanted accuracy; sure: below 0 where the cache cannot answer.
+
+    mine, now: per photo, whether the cache's answer is right, and the answer that it would replace.
+    """
+    order = np.argsort(-sure, kind="stable")[: int((sure >= 0).sum())]
+    last = np.flatnonzero(np.diff(sure[order], append=-1.0))  # of the photos that share a threshold
+    gain = np.cumsum(mine[order].astype(int) - now[order].astype(int))[last]
+    options, accuracy = sure[order][last], (now.sum() + gain) / len(now)
+    if not len(options) or options[0] < 1:  # 1 switches the cache off, but for photos of which it is as sure as that
+        options, accuracy = np.append(1.0, options), np.append(now.mean(), accuracy)
+    kept = np.flatnonzero(accuracy >= wanted - 1e-12)
+    return float(options[kept[-1] if len(kept) else accuracy.argmax()])
 
 
 def cascade_figures(tables: Sequence[Predictions], routed: Routed) -> dict[str, Any]:

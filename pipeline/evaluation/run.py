@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pandas as pd
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
-from pipeline.dataset.formats.folder import EXTENSIONS
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.edge.cascade import Cascade, Stage
+from pipeline.edge.classify import find
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
@@ -21,7 +23,7 @@ from pipeline.evaluation.monte_carlo import Outcome, simulate, summary
 from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, choose_thresholds, route, truth_ids
 from pipeline.evaluation.speed import compare_speed
-from pipeline.files import Stamp, digest, replacing, run_once, safe_name, sha256, write_json
+from pipeline.files import Stamp, digest, read_json, replacing, run_once, safe_name, sha256, write_json
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import versions
 
@@ -36,18 +38,57 @@ def read_experiment(config: Config) -> Manifest:
 def thresholds(config: Config, tables: list[Predictions]) -> list[float]:
     """One per stage: as configured, or chosen on val; main always answers."""
     if config.route.threshold == "auto":
-        return choose_thresholds([table.part("val") for table in tables], config.route.max_drop)
+        return choose_thresholds(_part(tables, "val"), config.route.max_drop)
     return [config.route.threshold] * (len(tables) - 1) + [0.0]
 
 
-def evaluate(config: Config) -> None:
-    """Write metrics.json, a report per model, and plots below the experiment's output folder, unless they are up to date."""
+def _part(tables: list[Predictions], split: str) -> list[Predictions]:
+    parts = [table.part(split) for table in tables]
+    if parts[0].rows.empty:
+        raise DataError(
+            f"the {split} part has no photo that can be read; check train_val_split.train_size and val_size, "
+            "and that the photos of the manifest are still there"
+        )
+    return parts
+
+
+def evaluate(config: Config) -> int:
+    """Write metrics.json, a report per model, and plots below the experiment's output folder, unless they are up to date.
+
+    Returns how many photos could not be read any more.
+    """
     manifest = read_experiment(config)
     tables = {precision: predict_stages(config, manifest, precision) for precision in PRECISIONS}
-    files = [predictions_file(config, name, precision) for name in stage_names(config) for precision in PRECISIONS]
-    inputs = {"predictions": [sha256(file) for file in files], "route": config.route.model_dump(), "seed": config.seed}
-    stamp = Stamp(config.output / ".stamps" / "eval.json", inputs, [config.output / "metrics.json"])
+    stamp = evaluation_stamp(config)
     run_once("eval     ", stamp, config.global_.overwrite, lambda: _evaluate(config, manifest, tables))
+    bad = unreadable(tables["fp32"][0])
+    for path, reason in list(bad.items())[:10]:
+        log.warning("  bad photo %s: %s", path, reason)
+    return len(bad)
+
+
+def evaluation_stamp(config: Config) -> Stamp:
+    """What the evaluation depends on, and all that it writes."""
+    names = stage_names(config)
+    files = [predictions_file(config, name, precision) for name in names for precision in PRECISIONS]
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"no predictions at {missing[0]}; run eval.py with the same --config first")
+    inputs = {"predictions": [sha256(file) for file in files], "route": config.route.model_dump(), "seed": config.seed}
+    folder = config.output / "evaluation"
+    reports = [_report_file(folder, name, precision) for name in names for precision in PRECISIONS]
+    pictures = [folder / "plots" / name for name in plots.PICTURES]
+    outputs = [config.output / "metrics.json", config.output / "config.yaml", folder / "report_cascade.csv"]
+    return Stamp(config.output / ".stamps" / "eval.json", inputs, [*outputs, *reports, *pictures])
+
+
+def unreadable(table: Predictions) -> dict[str, str]:
+    """Photos without an answer, and why."""
+    bad = table.rows[table.rows["reason"] != ""]
+    return dict(zip(bad["image_path"], bad["reason"], strict=True))
+
+
+def _report_file(folder: Path, name: str, precision: str) -> Path:
+    return folder / f"report_{name}{'.int8' if precision == 'int8' else ''}.csv"
 
 
 def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Predictions]]) -> None:
@@ -57,12 +98,13 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
         "manifest": manifest.hash,
         "config": digest(config.dump()),
         "versions": versions(),
+        "unreadable": unreadable(predictions["fp32"][0]),
         "models": {},
         "cascade": {},
     }
     folder = config.output / "evaluation"
     for precision, tables in predictions.items():
-        test = [table.part("test") for table in tables]
+        test = _part(tables, "test")
         for table in test:
             result["models"].setdefault(table.name, {})[precision] = _model(config, manifest, table, precision, folder)
         chosen = thresholds(config, tables)
@@ -90,7 +132,7 @@ def _model(config: Config, manifest: Manifest, table: Predictions, precision: st
     totals = supports(manifest.rows[manifest.rows["ok"]], table.labels)
     train = supports(manifest.part("train"), table.labels)
     report = species_report(truth, table.logits.argmax(1), table.labels, totals, train)
-    _write_csv(folder / f"report_{table.name}{'.int8' if precision == 'int8' else ''}.csv", report)
+    _write_csv(_report_file(folder, table.name, precision), report)
     return figures
 
 
@@ -198,7 +240,7 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
 def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     """Score models and cascade on <...>/<species>/<photo> below root; species joined by name, unknown ones counted apart.
 
-    The thresholds are those of the experiment (val). Writes output/<experiment>/evaluation/<folder>.json.
+    The thresholds are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
     """
     rows = labelled_photos(root)
     tables = predict_stages(config, read_experiment(config), config.route.precision)
@@ -207,15 +249,15 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
         predict(Model(model_file(config, name, config.route.precision)), root, rows, digest(rows.to_dict("list")))
         for name in stage_names(config)
     ]
-    bad = there[0].rows[there[0].rows["reason"] != ""]
+    bad = unreadable(there[0])
     there = [table.part("") for table in there]
     routed = route(there, chosen)
     truth = truth_ids(there[0].rows["species"].tolist(), routed.labels)
     known = truth >= 0
     result: dict[str, Any] = {
-        "folder": root.name,
+        "folder": root.resolve().name,
         "photos": len(rows),
-        "unreadable": dict(zip(bad["image_path"], bad["reason"], strict=True)),
+        "unreadable": bad,
         "known_species": sorted(set(there[0].rows["species"][known])),
         "unknown_species": sorted(set(there[0].rows["species"][~known])),
         "photos_of_unknown_species": int((~known).sum()),
@@ -257,25 +299,49 @@ def _on_known(table: Predictions, known: Any, seed: int) -> dict[str, Any] | Non
 
 def labelled_photos(root: Path) -> pd.DataFrame:
     """Photos below root whose folder's name is their species: image_path, species, split ("")."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.parent != root)
+    files = [path for path in find([str(root)]) if path.parent != root] if root.is_dir() else []
     if not files:
         raise DataError(f"no photos in species folders below {root}; expected <species>/<photo>.jpg")
-    rows = [(str(path.relative_to(root)), path.parent.name, "") for path in files]
+    rows = [(str(path.relative_to(root)), unicodedata.normalize("NFC", path.parent.name), "") for path in files]
     return pd.DataFrame(rows, columns=["image_path", "species", "split"])
 
 
 # simulation ---------------------------------------------------------------------------------------------------------
 
 
-def monte_carlo(config: Config, model: str, prefix: str, input_size: int | None = None) -> dict[str, Any]:
+def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[int] = ()) -> dict[str, Any]:
     """Simulate small (the first cache), big (main) or both (the cascade) on test; writes <prefix>_<model>.json and runs."""
     manifest = read_experiment(config)
     tables = predict_stages(config, manifest, config.route.precision)
-    sizes = {table.name: table.card["recipe"]["size"] for table in tables}
-    if input_size is not None and set(sizes.values()) != {input_size}:
-        raise DataError(f"--input_size {input_size} does not fit the models: {sizes}; the recipe fixes the input size")
+    used = {"small": tables[:1], "big": tables[-1:], "both": tables}[model]
+    sizes = {table.name: table.card["recipe"]["size"] for table in used}
+    if input_sizes and set(sizes.values()) != set(input_sizes):
+        told = " ".join(map(str, input_sizes))
+        raise DataError(f"--input_size {told} does not fit the models: {sizes}; the recipe fixes the input size")
     chosen = thresholds(config, tables)
-    outcome = _outcome(model, [table.part("test") for table in tables], chosen)
+    outcome = _outcome(model, _part(tables, "test"), chosen)
+    name = f"{safe_name(prefix)}_{model}"
+    folder = config.output / "monte_carlo"
+    outputs = [folder / f"{name}.json", folder / f"{name}_runs.csv"]
+    inputs = {
+        "predictions": [sha256(predictions_file(config, table.name, config.route.precision)) for table in used],
+        "thresholds": chosen,
+        "settings": config.monte_carlo.model_dump(),
+        "seed": config.seed,
+    }
+    stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
+    run_once(
+        "simulate ", stamp, config.global_.overwrite, lambda: _simulate(config, model, outcome, outputs[0], outputs[1])
+    )
+    result: dict[str, Any] = read_json(outputs[0], "simulation")
+    log.info("monte carlo of %s: %d runs of %d test photos", model, result["runs"], result["samples"])
+    for name in ("accuracy", "macro_f1", "communication_rate"):
+        f = result[name]
+        log.info("  %-19s %.4f, 95 %% of the runs in [%.4f, %.4f]", name, f["mean"], f["low_95"], f["high_95"])
+    return result
+
+
+def _simulate(config: Config, model: str, outcome: Outcome, figures: Path, runs: Path) -> None:
     table = simulate(outcome, config.monte_carlo.runs, config.monte_carlo.samples, config.seed)
     result = {
         "model": model,
@@ -286,14 +352,8 @@ def monte_carlo(config: Config, model: str, prefix: str, input_size: int | None 
         "precision": config.route.precision,
         **summary(table),
     }
-    folder = config.output / "monte_carlo"
-    write_json(folder / f"{safe_name(prefix)}_{model}.json", result)
-    _write_csv(folder / f"{safe_name(prefix)}_{model}_runs.csv", table)
-    log.info("monte carlo of %s: %d runs of %d test photos", model, result["runs"], result["samples"])
-    for name in ("accuracy", "macro_f1", "communication_rate"):
-        f = result[name]
-        log.info("  %-19s %.4f, 95 %% of the runs in [%.4f, %.4f]", name, f["mean"], f["low_95"], f["high_95"])
-    return result
+    write_json(figures, result)
+    _write_csv(runs, table)
 
 
 def _outcome(model: str, test: list[Predictions], chosen: list[float]) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.edge.cascade import Answer, Cascade
+from pipeline.errors import DataError
 
 WARM_UP = 10
 
@@ -29,6 +30,8 @@ def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> di
                 if name == "main":
                     steps["decode_ms"].append(answer.decode_ms)
                     steps["preprocess_ms"].append(answer.preprocess_ms)
+    if not times["main"]:
+        raise DataError(f"none of the {len(photos)} photos can be read, so there is nothing to time")
     result: dict[str, Any] = {name: _summary(series) for name, series in times.items()}
     result |= {name: float(np.mean(series)) for name, series in steps.items()}
     return {

@@ -95,7 +95,7 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"no trained model in {folder}; run train.py with the same --config first")
     try:
         return ModelCard.from_dict(read_json(folder / "model.json", "model card"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'model.json'} is not a model card: {error!r}") from error
 
 
@@ -108,5 +108,11 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
     if not weights.is_file() or sha256(weights) != card.weights_sha256:
         raise ModelError(f"{weights} is missing or not the file that model.json describes; train again")
     network = build(card.architecture, len(card.labels), card.arguments)
-    network.load_state_dict(load_file(weights))
+    try:
+        network.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{weights} does not fit {card.architecture} with arguments {card.arguments}: model.json was edited, "
+            "or a package is of another version"
+        ) from error
     return network.eval(), card

@@ -26,11 +26,16 @@ def family(name: str) -> str:
     if name in mcunet.NAMES:
         return "mcunet"
     if timm.is_model(name):
+        try:
+            timm.models.get_pretrained_cfg(name)
+        except RuntimeError as error:  # names can end in the tag of their weights, as in convnext_tiny.fb_in22k
+            tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+            raise ModelError(f"no model {name!r}: {error} Known: {', '.join(tags) or 'none'}") from error
         return "timm"
     if name in torchvision.models.list_models(torchvision.models):
         return "torchvision"
-    known = [*mcunet.NAMES, *timm.list_models(), *torchvision.models.list_models(torchvision.models)]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    known = {*mcunet.NAMES, *timm.list_models(), *torchvision.models.list_models(torchvision.models)}
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     raise ModelError(f"no model {name!r}; {'near: ' + ', '.join(near) if near else 'take a timm or torchvision name'}")
 
 
@@ -68,15 +73,15 @@ def build(
     return network
 
 
-def head(network: nn.Module, kind: str) -> str:
-    """Prefix of the classifier's parameter names."""
+def head(network: nn.Module, kind: str) -> tuple[str, ...]:
+    """Prefixes of the classifier's parameter names; distilled networks have two classifiers."""
     if kind == "mcunet":
-        return mcunet.HEAD
-    if kind == "timm":
-        config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-        return f"{config['classifier']}."
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return f"{linears[-1]}."
+        return (mcunet.HEAD,)
+    config: dict[str, Any] = getattr(network, "pretrained_cfg", {})  # timm's
+    if known := config.get("classifier"):
+        return tuple(f"{name}." for name in ([known] if isinstance(known, str) else known))
+    layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    return (f"{layers[-1]}.",)
 
 
 def _bare(kind: str, name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,27 +23,45 @@ PACKAGES = {
     for n in range(3)
 }
 
+# what the readers raise on damaged files
+UNREADABLE = (
+    *(SafetensorError, RuntimeError, OSError, EOFError, ValueError, LookupError),
+    *(TypeError, AttributeError, AssertionError, struct.error),
+)
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or .pth file; a file that would execute code when read is refused."""
-    if not path.is_file():
-        raise ModelError(f"no weights at {path}")
-    try:
-        if path.suffix == ".safetensors":
+    if path.is_file() and path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ModelError(
-            f"{path} is a pickled checkpoint that would execute code when read, so it is refused; "
-            "save its state_dict() as .safetensors where it was made"
-        ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise ModelError(f"{path} is not a readable weights file: {error}") from error
+        except UNREADABLE as error:
+            raise ModelError(f"{path} is not a readable weights file: {error}") from error
+    state = read_torch(path)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} holds no state dict of tensors")
     return dict(state)
+
+
+def read_torch(path: Path) -> Any:
+    """What torch.save wrote, if it is tensors and plain values; all else is a ModelError and nothing is executed."""
+    if not path.is_file():
+        raise ModelError(f"no weights at {path}")
+    with path.open("rb") as file:
+        pickled = file.read(1) == b"\x80"  # torch's old form
+    if not pickled and not zipfile.is_zipfile(path):
+        raise ModelError(f"{path} is no torch file, or not a whole one")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{path} is a pickled checkpoint that would execute code when read, so it is refused; "
+            "save its state_dict() as .safetensors where it was made"
+        ) from error
+    except UNREADABLE as error:
+        raise ModelError(f"{path} is not a readable weights file: {' '.join(str(error).split())[:200]}") from error
 
 
 def package_weights(name: str, network: nn.Module) -> dict[str, Tensor]:
@@ -58,7 +79,7 @@ def package_weights(name: str, network: nn.Module) -> dict[str, Tensor]:
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def load_backbone(network: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> None:
+def load_backbone(network: nn.Module, state: Mapping[str, Tensor], head: str | tuple[str, ...], source: str) -> None:
     """Load all but the classifier (parameters whose name starts with `head`); anything else that is absent is an error."""
     ours = network.state_dict()
     body = {name: tensor for name, tensor in state.items() if not name.startswith(head)}

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode
+from pipeline.errors import DataError
 from pipeline.training.augment import augmentation
 
 
@@ -29,7 +31,10 @@ class Photos(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = item
-        photo = decode(self.paths[index], self.recipe.decode_side)
+        try:
+            photo = decode(self.paths[index], self.recipe.decode_side)
+        except UnreadableImage as error:
+            raise DataError(f"{self.paths[index]}: {error}; run dataset_orchestrator.py again") from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, epoch, index))
             varied = self.augment(photo)

@@ -23,6 +23,7 @@ from pipeline.errors import ModelError
 from pipeline.files import replacing
 from pipeline.models.checkpoint import ModelCard, save_model
 from pipeline.models.deployable import Deployable
+from pipeline.models.weights import read_torch
 from pipeline.training.data import EpochOrder, Photos, loader, mix
 from pipeline.training.losses import class_weights, distillation
 from pipeline.training.schedule import warmup_cosine
@@ -83,9 +84,9 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
             card = replace(card, metrics={key: value for key, value in row.items() if key.startswith("val_")})
             save_model(folder, network, replace(card, training={**card.training, "epoch": state.epoch + 1}))
         state.epoch += 1
-        _save_last(folder / "last.pt", network, optimizer, card, state)
         with replacing(folder / "training_metrics.csv") as temporary:
             pd.DataFrame(history).astype({"epoch": int}).to_csv(temporary, index=False, float_format="%.6g")
+        _save_last(folder / "last.pt", network, optimizer, card, state)  # until it stands, the epoch is done again
         log.info(
             "%s epoch %d/%d: train loss %.3f, val loss %.3f, val accuracy %.4f, val macro F1 %.4f%s (%.0f s)",
             card.name, state.epoch, settings.epochs, row["train_loss"], row["val_loss"], row["val_acc"],
@@ -179,7 +180,7 @@ def _save_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
 def _load_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, card: ModelCard) -> State:
     if not path.is_file():
         return State()
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_torch(path)
     if content["fingerprint"] != card.training["fingerprint"]:
         raise ModelError(
             f"{path} belongs to a training with other settings or another manifest; go back to them, "

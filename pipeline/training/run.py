@@ -56,7 +56,10 @@ def _card(
     mean, std = scaling(settings.model)
     recipe = Recipe(**settings.recipe.model_dump(), mean=mean, std=std)
     labels = labels or manifest.species()
-    pretrained = str(settings.pretrained).lower() if settings.pretrained else "none"
+    if isinstance(settings.pretrained, Path):
+        pretrained = settings.pretrained.name  # no paths of this machine: the card goes into the exported file
+    else:
+        pretrained = str(settings.pretrained).lower() if settings.pretrained else "none"
     return ModelCard(
         role,
         role,
@@ -74,6 +77,7 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
     folder = config.models / card.name
     card = replace(card, training={**_fingerprint(config, card, settings), "finished": False})
     if _is_trained(folder, card, config.global_.overwrite):
+        (folder / "last.pt").unlink(missing_ok=True)  # killed between the last card and this
         log.info("%-9s up to date: %s", "train", folder)
         return folder
     torch.manual_seed(mix(card.seed))
@@ -101,9 +105,8 @@ def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
         return False
     known = read_card(folder).training
     if known.get("fingerprint") != card.training["fingerprint"]:
-        changed = [
-            key for key, value in card.training["settings"].items() if known.get("settings", {}).get(key) != value
-        ]
+        old, new = known.get("settings", {}), card.training["settings"]
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         raise ModelError(
             f"{folder} was trained with other settings ({', '.join(changed) or 'an older version'}); give the experiment "
             "another name, or train anew with --set global.overwrite=true"
@@ -128,6 +131,10 @@ def _photos(manifest: Manifest, split: str, card: ModelCard, strength: str) -> P
     if rows.empty:
         raise DataError(f"the {split} part of the manifest is empty; check train_val_split.train_size and val_size")
     paths = [manifest.root / path for path in rows["image_path"]]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise DataError(
+            f"{len(missing)} photos of the {split} part are gone, e.g. {missing[0]}; run dataset_orchestrator.py again"
+        )
     return Photos(paths, card.labels.ids(rows["species"].tolist()), card.recipe, strength, card.seed)
 
 

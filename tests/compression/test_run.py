@@ -1,0 +1,230 @@
+"""quantize.py: every trained model of an experiment to fp32 and int8 files, with a report of the cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_photos
+
+import quantize as script
+from pipeline.compression.run import load_photos, quantize_models, trained_models
+from pipeline.config import Config, load_config
+from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset.stages import run_stages
+from pipeline.edge.model import Model
+from pipeline.edge.recipe import Recipe
+from pipeline.errors import DataError, ModelError
+from pipeline.files import sha256
+from pipeline.labels import LabelSpace
+from pipeline.models.checkpoint import ModelCard, load_model, save_model
+from pipeline.models.deployable import Deployable
+from pipeline.models.registry import build
+
+COUNTS = {"Insecta": {"Apis mellifera": 16, "Pieris rapae": 10, "Vanessa atalanta": 8}}
+FILES = ["export.json", "model.int8.onnx", "model.json", "model.onnx", "weights.safetensors"]
+
+
+def configure(folder: Path, *overrides: str) -> Config:
+    paths = {
+        "src_dataset": str(folder / "photos"), "dst_dataset": str(folder / "regional"),
+        "output_dir": str(folder / "output"), "models_dir": str(folder / "models"),
+    }  # fmt: skip
+    data = {
+        "experiment": "tiny", "paths": paths, "global": {"included_classes": ["Insecta"]}, "dataset": {"workers": 1},
+        "train_val_split": {"train_size": 0.6, "val_size": 0.2},
+        "quantize": {"calibration_images": 16, "parity_images": 4},
+    }  # fmt: skip
+    (folder / "tiny.yaml").write_text(json.dumps(data))
+    return load_config(folder / "tiny.yaml", overrides)
+
+
+def put(config: Config, name: str, *names: str, seed: int = 0, data_hash: str | None = None) -> Path:
+    """A model folder, as train.py leaves it."""
+    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    cache = names[-1] == "Other"
+    card = ModelCard(
+        name, "cache" if cache else "main", "test_resnet", {}, LabelSpace(names), Recipe(size=32, crop=1.0),
+        data_hash or manifest.hash, 0, window=(int(name[-1]), len(names) - 1) if cache else None,
+        training={"fingerprint": "f", "epoch": 2, "finished": True, "settings": {"lr": 0.1}},
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    network = build("test_resnet", len(names))
+    with torch.no_grad():
+        for _ in range(10):  # running statistics of real photos
+            planes = torch.from_numpy(load_photos(manifest, manifest.part("train"), card.recipe)).permute(0, 3, 1, 2)
+            network.train()(planes / 127.5 - 1)
+    save_model(config.models / name, network, card)
+    return config.models / name
+
+
+@pytest.fixture(scope="module")
+def _master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment with a manifest, a main model and a cache, both exported and quantized."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_photos(folder / "photos", COUNTS)
+    config = configure(folder, "train_val_split.dominant_threshold=0.5")
+    run_stages(config, until="manifest")
+    put(config, "main", *COUNTS["Insecta"])
+    put(config, "cache_0.5_0", "Apis mellifera", "Other")
+    quantize_models(config)
+    return folder
+
+
+@pytest.fixture
+def experiment(_master: Path, tmp_path: Path) -> Path:
+    """The test's own copy of the experiment."""
+    return Path(shutil.copytree(_master, tmp_path / "experiment"))
+
+
+@pytest.fixture
+def config(experiment: Path) -> Config:
+    return configure(experiment)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in folder.iterdir() if path.is_file()}
+
+
+def test_each_model_gets_both_files_and_a_report(config: Config) -> None:
+    for name in ("main", "cache_0.5_0"):
+        folder = config.models / name
+        assert sorted(hashes(folder)) == FILES
+        report = json.loads((folder / "export.json").read_text())
+        assert report["model"] == name
+        assert report["parity"]["photos"] == 4
+        assert report["parity"]["max_logit_difference"] <= 1e-3
+        assert report["settings"]["calibration_images"] == 16
+        for precision, file in (("fp32", "model.onnx"), ("int8", "model.int8.onnx")):
+            assert report[precision]["bytes"] == (folder / file).stat().st_size
+
+
+def test_report_counts_right_answers_on_val(config: Config) -> None:
+    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    val = manifest.part("val")
+    for name in ("main", "cache_0.5_0"):
+        network, card = load_model(config.models / name)
+        given = load_photos(manifest, val, card.recipe)
+        with torch.inference_mode():
+            torchs = Deployable(network, card.recipe)(torch.from_numpy(given)).numpy()
+        answers = {
+            precision: Model(config.models / name / file).logits(given).argmax(1)
+            for precision, file in (("fp32", "model.onnx"), ("int8", "model.int8.onnx"))
+        }
+        truth = card.labels.ids(val["species"].tolist())
+        report = json.loads((config.models / name / "export.json").read_text())
+        assert report["val_photos"] == len(val) >= 5
+        assert np.array_equal(answers["fp32"], torchs.argmax(1))
+        assert report["val_agreement"] == pytest.approx((answers["fp32"] == answers["int8"]).mean())
+        for precision, best in answers.items():
+            assert report[precision]["val_accuracy"] == pytest.approx((best == truth).mean())
+
+
+def test_card_in_the_file_tells_the_training_without_its_settings(config: Config) -> None:
+    model = Model(config.models / "main" / "model.int8.onnx")
+    assert model.card["training"] == {"fingerprint": "f", "epoch": 2}
+    assert model.card["data_hash"] == read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
+    assert model.card["weights_sha256"] == sha256(config.models / "main" / "weights.safetensors")
+
+
+def test_models_up_to_date_are_skipped_caches_first(config: Config, lines: Callable[[], list[str]]) -> None:
+    before = hashes(config.models / "main")
+    quantize_models(config)
+    assert lines() == ["quantize  cache_0.5_0 up to date", "quantize  main up to date"]
+    quantize_models(config, ["main"])
+    assert lines() == ["quantize  main up to date"]
+    assert hashes(config.models / "main") == before
+
+
+def test_new_weights_are_exported_again(config: Config, lines: Callable[[], list[str]]) -> None:
+    before = hashes(config.models / "main")
+    put(config, "main", *COUNTS["Insecta"], seed=1)
+    quantize_models(config)
+    said = lines()
+    assert said[0] == "quantize  cache_0.5_0 up to date"
+    assert said[1].startswith("quantize  main: 1.5")
+    after = hashes(config.models / "main")
+    assert all(after[name] != before[name] for name in ("model.onnx", "model.int8.onnx", "export.json"))
+
+
+def test_more_calibration_images_than_train_has_are_refused(experiment: Path) -> None:
+    with pytest.raises(DataError, match="99 calibration images asked for, but train has"):
+        quantize_models(configure(experiment, "quantize.calibration_images=99"), ["main"])
+
+
+def test_model_of_another_manifest_is_refused(config: Config) -> None:
+    put(config, "main", *COUNTS["Insecta"], data_hash="000000000000")
+    before = hashes(config.models / "main")
+    with pytest.raises(
+        ModelError, match=r"main was trained on manifest 000000000000, this one is \w{12}; train it again"
+    ):
+        quantize_models(config, ["main"])
+    assert hashes(config.models / "main") == before
+
+
+def test_missing_models_name_the_command(config: Config) -> None:
+    with pytest.raises(
+        ModelError, match=r"no trained model in .*cache_0\.5_7; run train\.py with the same --config first"
+    ):
+        quantize_models(config, ["cache_0.5_7"])
+    shutil.rmtree(config.models)
+    with pytest.raises(ModelError, match=r"no trained model in .*tiny; run train\.py with the same --config first"):
+        quantize_models(config)
+
+
+def test_missing_manifest_names_the_command(config: Config) -> None:
+    shutil.rmtree(config.dataset_dir)
+    with pytest.raises(DataError, match=r"run dataset_orchestrator\.py with the same --config first"):
+        quantize_models(config)
+
+
+def test_caches_come_in_order_of_their_windows_and_main_last(config: Config) -> None:
+    for start in (7, 2):
+        put(config, f"cache_0.5_{start}", "Pieris rapae", "Other")
+    names = [folder.name for folder in trained_models(config)]
+    assert names == ["cache_0.5_0", "cache_0.5_2", "cache_0.5_7", "main"]
+
+
+def test_photo_that_cannot_be_read_is_named(config: Config) -> None:
+    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    rows = manifest.part("val")
+    assert load_photos(manifest, rows, Recipe(size=32)).shape == (len(rows), 32, 32, 3)
+    (manifest.root / rows["image_path"][0]).unlink()
+    with pytest.raises(DataError, match=r"\.jpg: no such file; run dataset_orchestrator\.py again"):
+        load_photos(manifest, rows, Recipe(size=32))
+
+
+def test_script_takes_models_by_name(
+    experiment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Callable[[], list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, code in (("cache_0.5_0", 0), ("nothing", 1)):
+        monkeypatch.setattr(sys, "argv", ["quantize.py", "--config", str(experiment / "tiny.yaml"), "--model", name])
+        assert script.main() == code
+    assert lines() == ["quantize  cache_0.5_0 up to date"]
+    error = capsys.readouterr().err
+    assert "error: no trained model in" in error
+    assert "Traceback" not in error
+
+
+def test_edited_card_is_refused(config: Config) -> None:
+    folder = config.models / "main"
+    network, card = load_model(folder)
+    save_model(folder, network, replace(card, metrics={"val_acc": 1.0}))
+    (folder / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError, match="missing or not the file"):
+        quantize_models(config_again(config), ["main"])
+
+
+def config_again(config: Config) -> Config:
+    """The same with everything done anew."""
+    return config.model_copy(update={"global_": config.global_.model_copy(update={"overwrite": True})})

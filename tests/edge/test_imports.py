@@ -1,0 +1,42 @@
+"""The edge code runs on a device that has three packages; and it stays small enough to be read in one sitting."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipeline.edge
+
+FILES = sorted(Path(pipeline.edge.__file__).parent.glob("*.py"))
+ALLOWED = {"numpy", "PIL", "onnxruntime"}
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of what a file imports; "." for what it imports of its own package."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{file.name} imports from outside of the package"
+            names.add("." if node.level else (node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_only_numpy_pillow_and_onnxruntime_besides_the_standard_library(file: Path) -> None:
+    assert imported(file) - set(sys.stdlib_module_names) - {"."} <= ALLOWED
+
+
+def test_no_dynamic_imports() -> None:
+    for file in FILES:
+        text = file.read_text(encoding="utf-8")
+        assert "__import__" not in text
+        assert "importlib" not in text
+
+
+def test_less_than_600_lines() -> None:
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES) < 600

@@ -1,0 +1,32 @@
+"""A toy experiment, ready to be evaluated, and evaluated: see toy.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy import Experiment, write_experiment
+
+from pipeline.evaluation import metrics
+from pipeline.evaluation.run import evaluate
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return write_experiment(tmp_path_factory.mktemp("drawn") / "root")
+
+
+@pytest.fixture
+def experiment(drawn: Experiment, tmp_path: Path) -> Experiment:
+    """The test's own copy."""
+    return drawn.copy(tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def measured(drawn: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The toy experiment after evaluation; copy it."""
+    copy = drawn.copy(tmp_path_factory.mktemp("measured") / "root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "RESAMPLES", 50)
+        evaluate(copy.config())
+    return copy

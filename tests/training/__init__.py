@@ -1,0 +1,1 @@
+"""A package, because test_run.py stands in several folders."""

@@ -1,0 +1,65 @@
+"""What photos go through before they are learnt from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.edge.recipe import Recipe, preprocess
+from pipeline.training.augment import augmentation
+
+RECIPE = Recipe(size=32, crop=0.875)
+
+
+def gradient() -> Image.Image:
+    """80 x 60 px; red grows to the right, green downwards, blue is even."""
+    y, x = np.mgrid[0:60, 0:80]
+    return Image.fromarray(np.stack([x * 255 // 79, y * 255 // 59, np.full_like(x, 128)], 2).astype(np.uint8))
+
+
+def draws(strength: str, n: int = 60, photo: Image.Image | None = None) -> np.ndarray:
+    augment = augmentation(strength, RECIPE)
+    torch.manual_seed(0)
+    return np.stack([np.asarray(augment(photo or gradient())) for _ in range(n)]).astype(int)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, Recipe(size=48, crop=1.0, fit="squash"), Recipe(size=40, crop=0.5)])
+def test_none_is_what_the_device_sees(recipe: Recipe) -> None:
+    varied = augmentation("none", recipe)(gradient())
+    assert np.array_equal(np.asarray(varied), preprocess(gradient(), recipe))
+
+
+@pytest.mark.parametrize("strength", ["light", "medium", "strong"])
+def test_draws_come_from_torchs_generator(strength: str) -> None:
+    first, again = draws(strength), draws(strength)
+    assert first.shape == (60, 32, 32, 3)
+    assert np.array_equal(first, again)
+    assert len({photo.tobytes() for photo in first}) == 60
+
+
+def test_photos_are_mirrored_half_of_the_time_and_never_turned_over() -> None:
+    for strength in ("light", "medium"):
+        photos = draws(strength)
+        rising = (photos[:, :, -8:, 0].mean((1, 2)) > photos[:, :, :8, 0].mean((1, 2))).mean()
+        assert 0.25 < rising < 0.75
+        assert (photos[:, -8:, :, 1].mean((1, 2)) > photos[:, :8, :, 1].mean((1, 2))).all()
+
+
+def test_crops_keep_the_share_of_the_strength() -> None:
+    smallest = {}
+    for strength in ("light", "medium"):
+        photos = draws(strength, 200, gradient())
+        span = (photos.max((1, 2)) - photos.min((1, 2))) / 255
+        smallest[strength] = (span[:, 0] * span[:, 1]).min()
+    assert 0.5 < smallest["light"] < 0.7
+    assert smallest["medium"] < 0.5
+
+
+def test_light_leaves_colours_alone_and_medium_changes_them_mildly() -> None:
+    even = Image.new("RGB", (50, 50), (180, 120, 60))
+    assert (draws("light", photo=even) == (180, 120, 60)).all()
+    change = np.abs(draws("medium", photo=even) - (180, 120, 60))
+    assert 10 < change.max() < 110
+    assert (np.diff(draws("medium", photo=even).mean((1, 2)), axis=1) < 0).all()  # still more red than green than blue

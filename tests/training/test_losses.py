@@ -1,0 +1,92 @@
+"""Weights per label, the teacher's probabilities added up by name, and the distillation loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pipeline.errors import LabelSpaceError
+from pipeline.labels import LabelSpace
+from pipeline.training.losses import class_weights, distillation, folding
+
+TEACHER = LabelSpace(("Apis", "Bombus", "Colias", "Danaus"))
+STUDENT = LabelSpace(("Colias", "Apis", "Other"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("inverse", [0.4, 0, 1.6]), ("sqrt_inverse", [2 / 3, 0, 4 / 3]), ("none", None)]
+)
+def test_class_weights_have_mean_one_over_the_labels_that_occur(kind: str, expected: list[float] | None) -> None:
+    weights = class_weights(np.array([4, 0, 1]), kind)
+    assert (weights if weights is None else weights.tolist()) == (expected and pytest.approx(expected))
+
+
+def test_equal_counts_weigh_one() -> None:
+    for kind in ("inverse", "sqrt_inverse"):
+        assert class_weights(np.array([5, 5, 5]), kind).tolist() == [1, 1, 1]
+
+
+def test_teachers_outside_species_add_up_to_other() -> None:
+    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.0, 0.5]])
+    folded = probabilities @ folding(TEACHER, STUDENT)
+    torch.testing.assert_close(folded, torch.tensor([[0.3, 0.1, 0.6], [0.0, 0.0, 1.0]]))
+
+
+def test_same_species_in_another_order_are_joined_by_name() -> None:
+    shuffled = LabelSpace(("Danaus", "Apis", "Colias", "Bombus"))
+    folded = torch.tensor([[0.1, 0.2, 0.3, 0.4]]) @ folding(TEACHER, shuffled)
+    torch.testing.assert_close(folded, torch.tensor([[0.4, 0.1, 0.3, 0.2]]))
+
+
+def test_teachers_own_other_goes_to_the_students() -> None:
+    teacher = LabelSpace(("Apis", "Colias", "Bombus", "Other"))
+    folded = torch.tensor([[0.1, 0.2, 0.3, 0.4]]) @ folding(teacher, STUDENT)
+    torch.testing.assert_close(folded, torch.tensor([[0.2, 0.1, 0.7]]))
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        (("Apis", "Vanessa", "Other"), "does not cover the student's .*: it lacks 'Vanessa'"),
+        (("Apis", "Bombus", "Colias"), "does not cover the student's"),
+    ],
+)
+def test_teacher_that_does_not_cover_the_student_is_refused(student: tuple[str, ...], message: str) -> None:
+    space = LabelSpace(student)
+    with pytest.raises(LabelSpaceError, match=f"{TEACHER.hash} {message}"):
+        folding(TEACHER, space)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_distillation_is_zero_where_the_student_equals_the_folded_teacher(temperature: float) -> None:
+    fold, theirs = folding(TEACHER, STUDENT), torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 0.0, 0.5]])
+    ours = temperature * torch.log(functional.softmax(theirs / temperature, dim=1) @ fold)
+    assert float(distillation(ours, theirs, fold, temperature)) == pytest.approx(0, abs=1e-5)
+    shifted = ours + torch.tensor([[7.0], [-3.0]])  # softmax does not see it
+    assert float(distillation(shifted, theirs, fold, temperature)) == pytest.approx(0, abs=1e-5)
+    assert float(distillation(ours.flip(1), theirs, fold, temperature)) > 0.1
+
+
+def test_distillation_is_the_mean_divergence_times_temperature_squared() -> None:
+    rng, t = np.random.default_rng(0), 3.0
+    ours, theirs = rng.normal(size=(5, 3)) * 4, rng.normal(size=(5, 4)) * 4
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+
+    fold = folding(TEACHER, STUDENT)
+    p, q = softmax(theirs / t) @ fold.numpy(), softmax(ours / t)
+    expected = (p * np.log(p / q)).sum(1).mean() * t**2
+    found = distillation(torch.tensor(ours), torch.tensor(theirs), fold.double(), t)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_distillation_pulls_the_student_towards_the_teacher() -> None:
+    ours = torch.zeros(1, 3, requires_grad=True)
+    distillation(ours, torch.tensor([[0.0, 9.0, 0.0, 0.0]]), folding(TEACHER, STUDENT), 1.0).backward()
+    colias, apis, other = ours.grad[0].tolist()  # the teacher says Bombus, which the student calls Other
+    assert colias > 0
+    assert apis > 0
+    assert other == pytest.approx(-(colias + apis))

@@ -1,0 +1,306 @@
+"""train.py: from a configuration to model folders; skipped when up to date, continued when killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import train as script
+from pipeline.config import Config
+from pipeline.dataset.manifest import read_manifest, write_manifest
+from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.files import sha256
+from pipeline.models.checkpoint import load_model, read_card, save_model
+from pipeline.models.registry import build
+from pipeline.training.run import train_role
+
+from .conftest import COLOURS, table
+
+Toy = Callable[..., Config]
+ROOT = Path(script.__file__).parent
+QUICK = ("main.epochs=1", "cache.epochs=1")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in folder.iterdir()}
+
+
+def rewrite(config: Config, rows: pd.DataFrame) -> None:
+    """Give the configuration another manifest."""
+    old = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    write_manifest(config.dataset_dir, rows, old.labels, old.seed)
+
+
+def test_main_model_learns_every_species_and_says_what_it_is(toy: Toy) -> None:
+    config = toy("main.epochs=5")
+    (folder,) = train_role(config, "main")
+    assert folder == config.models / "main"
+    assert sorted(contents(folder)) == ["model.json", "training_metrics.csv", "weights.safetensors"]
+    _, card = load_model(folder)
+    assert (card.name, card.role, card.architecture, card.window) == ("main", "main", "test_resnet", None)
+    assert card.labels.names == tuple(COLOURS)
+    assert card.data_hash == read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
+    assert (card.recipe.size, card.recipe.crop, card.recipe.mean) == (32, 1.0, (0.5, 0.5, 0.5))
+    assert card.training["finished"] is True
+    assert card.metrics["val_acc"] > 0.7  # the most frequent species alone would give 1/3
+
+
+@pytest.mark.parametrize(
+    ("threshold", "start", "name", "labels"),
+    [
+        (0.5, 0, "cache_0.5_0", ("Bombus", "Colias", "Other")),
+        (0.5, 1, "cache_0.5_1", ("Colias", "Apis", "Other")),
+        (0.5, 3, "cache_0.5_3", ("Danaus", "Other")),
+        (0.85, 0, "cache_0.85_0", ("Bombus", "Colias", "Apis", "Other")),
+    ],
+)
+def test_cache_knows_its_window_in_rank_order_then_other(
+    toy: Toy, threshold: float, start: int, name: str, labels: tuple[str, ...]
+) -> None:
+    config = toy(*QUICK, "cache.warmup_epochs=0", f"cache.threshold={threshold}")
+    (folder,) = train_role(config, "cache", [start])
+    card = read_card(folder)
+    assert (folder.name, card.name, card.role) == (name, name, "cache")
+    assert card.labels.names == labels
+    assert (card.window, card.threshold) == ((start, len(labels) - 1), threshold)
+
+
+def test_every_window_of_the_config_is_trained(toy: Toy) -> None:
+    folders = train_role(toy(*QUICK, "cache.start_ranks=[0, 2]"), "cache")
+    assert [folder.name for folder in folders] == ["cache_0.5_0", "cache_0.5_2"]
+    assert [read_card(folder).labels.names[0] for folder in folders] == ["Bombus", "Apis"]
+
+
+def test_window_beyond_the_last_rank_is_refused(toy: Toy) -> None:
+    with pytest.raises(LabelSpaceError, match="start_rank 4 is outside the 4 ranked species"):
+        train_role(toy(*QUICK), "cache", [4])
+
+
+def test_trained_model_is_left_alone(toy: Toy, lines: Callable[[], list[str]]) -> None:
+    (folder,) = train_role(toy(*QUICK), "main")
+    before = contents(folder)
+    lines()
+    train_role(toy(*QUICK, "main.workers=1"), "main")  # workers change nothing, so they are no other setting
+    assert contents(folder) == before
+    assert lines() == [f"train     up to date: {folder}"]
+
+
+def test_same_command_gives_the_same_model(toy: Toy) -> None:
+    first, second = (train_role(toy(*QUICK, f"experiment={name}"), "main")[0] for name in "ab")
+    assert sha256(first / "weights.safetensors") == sha256(second / "weights.safetensors")
+    other = train_role(toy(*QUICK, "experiment=c", "train_val_split.random_state=7"), "main")[0]
+    assert sha256(first / "weights.safetensors") != sha256(other / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "changed"),
+    [
+        ((), ("main.lr=0.01",), "lr"),
+        ((), ("main.recipe.size=48",), "recipe"),
+        ((), ("main.class_weights=inverse", "main.patience=3"), "class_weights, patience"),
+        (("main.patience=3",), (), "patience"),  # back to the default
+        ((), ("main.model=test_convnext",), "model"),
+        ((), ("train_val_split.random_state=7",), "manifest, seed"),
+    ],
+)
+def test_changed_setting_is_refused_by_name(
+    toy: Toy, then: tuple[str, ...], now: tuple[str, ...], changed: str
+) -> None:
+    (folder,) = train_role(toy(*QUICK, *then), "main")
+    before = contents(folder)
+    with pytest.raises(
+        ModelError, match=rf"main was trained with other settings \({changed}\); .* --set global\.overwrite=true"
+    ):
+        train_role(toy(*QUICK, *now), "main")
+    assert contents(folder) == before
+
+
+def test_overwrite_trains_anew(toy: Toy) -> None:
+    (folder,) = train_role(toy(*QUICK), "main")
+    (folder / "last.pt").write_bytes(b"left by a killed training")
+    train_role(toy(*QUICK, "main.lr=0.01", "global.overwrite=true"), "main")
+    assert read_card(folder).training["settings"]["lr"] == 0.01
+    assert sorted(contents(folder)) == ["model.json", "training_metrics.csv", "weights.safetensors"]
+
+
+def test_training_killed_outright_is_continued_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
+    settings = ("main.epochs=6", "experiment=killed")
+    config = toy(*settings)
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "train.py", "--config", str(tmp_path / "toy.yaml"), *overrides, "main"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 100
+        while not (config.models / "main" / "last.pt").is_file() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not read_card(config.models / "main").training["finished"]
+    assert len(pd.read_csv(config.models / "main" / "training_metrics.csv")) < 6
+    (killed,) = train_role(config, "main")
+    (whole,) = train_role(toy("main.epochs=6", "experiment=whole"), "main")
+    for ending in ("last.pt", "training_metrics.csv"):
+        assert (killed / ending).exists() == (whole / ending).exists()
+    assert sha256(killed / "weights.safetensors") == sha256(whole / "weights.safetensors")
+    assert read_card(killed) == read_card(whole)
+    tables = [pd.read_csv(folder / "training_metrics.csv").drop(columns="seconds") for folder in (killed, whole)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_leftover_state_of_a_finished_model_is_removed(toy: Toy) -> None:
+    (folder,) = train_role(toy(*QUICK), "main")
+    (folder / "last.pt").write_bytes(b"killed between the last card and the removal")
+    train_role(toy(*QUICK), "main")
+    assert not (folder / "last.pt").exists()
+
+
+def test_cache_learns_from_the_main_model(toy: Toy) -> None:
+    config = toy("main.epochs=5", "cache.epochs=4", "cache.distill.teacher=main", "cache.distill.weight=1.0")
+    (main,) = train_role(config, "main")
+    (cache,) = train_role(config, "cache")
+    assert read_card(cache).metrics["val_acc"] > 0.6
+    assert read_card(cache).training["settings"]["teacher"] == read_card(main).weights_sha256
+
+
+def test_missing_teacher_is_named(toy: Toy) -> None:
+    with pytest.raises(ModelError, match=r"no trained model in .*main; run train\.py"):
+        train_role(toy(*QUICK, "cache.distill.teacher=main"), "cache")
+
+
+def test_teacher_of_another_manifest_is_refused(toy: Toy) -> None:
+    config = toy(*QUICK, "cache.distill.teacher=main")
+    train_role(config, "main")
+    rewrite(config, table().assign(width=49))
+    with pytest.raises(ModelError, match=r"the teacher main was trained on manifest \w+, this one is \w+; train the"):
+        train_role(config, "cache")
+    assert not (config.models / "cache_0.5_0" / "model.json").exists()
+
+
+def test_cache_of_a_former_teacher_is_refused(toy: Toy) -> None:
+    config = toy(*QUICK, "cache.distill.teacher=main")
+    (main,) = train_role(config, "main")
+    train_role(config, "cache")
+    torch.manual_seed(1)
+    save_model(main, build("test_resnet", 4), read_card(main))
+    with pytest.raises(ModelError, match=r"cache_0\.5_0 was trained with other settings \(teacher\)"):
+        train_role(config, "cache")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_empty_part_is_named_with_the_setting(toy: Toy, split: str) -> None:
+    config = toy(*QUICK)
+    rewrite(config, table().replace({"split": {split: "test"}}))
+    with pytest.raises(DataError, match=f"the {split} part of the manifest is empty; check train_val_split"):
+        train_role(config, "main")
+
+
+def test_photos_that_are_gone_are_named_before_training(toy: Toy) -> None:
+    config = toy(*QUICK)
+    rows = table()
+    rows.loc[0, "image_path"] = "Insecta/Apis/gone.jpg"
+    rewrite(config, rows)
+    with pytest.raises(DataError, match=r"1 photos of the train part are gone, e\.g\. .*gone\.jpg; run dataset_orch"):
+        train_role(config, "main")
+
+
+def test_missing_manifest_names_the_command(toy: Toy) -> None:
+    config = toy()
+    (config.dataset_dir / "dataset_manifest.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"no manifest at .*; run dataset_orchestrator\.py with the same --config first"
+    ):
+        train_role(config, "main")
+
+
+def test_pretrained_file_is_loaded_and_known_by_its_bytes(toy: Toy, tmp_path: Path) -> None:
+    file = tmp_path / "Backbone.safetensors"
+    torch.manual_seed(99)
+    save_file(build("test_resnet", 4).state_dict(), file)
+    config = toy(*QUICK, f"main.pretrained={file}", "main.lr=1e-12", "main.weight_decay=0")
+    (folder,) = train_role(config, "main")
+    network, card = load_model(folder)
+    torch.manual_seed(99)
+    torch.testing.assert_close(network.conv1[0].weight, build("test_resnet", 4).conv1[0].weight)
+    assert card.pretrained == "Backbone.safetensors"
+    assert card.training["settings"]["pretrained"] == sha256(file)
+    assert str(tmp_path) not in (folder / "model.json").read_text()
+    file.rename(tmp_path / "moved.safetensors")
+    train_role(replace_pretrained(config, tmp_path / "moved.safetensors"), "main")  # the same bytes: up to date
+    save_file(build("test_resnet", 4).state_dict(), tmp_path / "moved.safetensors")
+    with pytest.raises(ModelError, match=r"other settings \(pretrained\)"):
+        train_role(replace_pretrained(config, tmp_path / "moved.safetensors"), "main")
+
+
+def replace_pretrained(config: Config, file: Path) -> Config:
+    return config.model_copy(update={"main": config.main.model_copy(update={"pretrained": file})})
+
+
+def test_weights_that_cannot_be_used_leave_no_model(toy: Toy, tmp_path: Path) -> None:
+    torch.save(build("test_resnet", 4), tmp_path / "pickled.pth")
+    config = toy(*QUICK, f"main.pretrained={tmp_path / 'pickled.pth'}")
+    with pytest.raises(ModelError, match=r"pickled\.pth is a pickled checkpoint that would execute code"):
+        train_role(config, "main")
+    assert not (config.models / "main").exists()
+
+
+def test_card_of_an_older_version_is_explained(toy: Toy) -> None:
+    (folder,) = train_role(toy(*QUICK), "main")
+    network, card = load_model(folder)
+    save_model(folder, network, replace(card, training={**card.training, "fingerprint": "of another version"}))
+    with pytest.raises(ModelError, match=r"other settings \(an older version\)"):
+        train_role(toy(*QUICK), "main")
+
+
+# the command line -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs train.py with these arguments on the toy configuration; returns its exit code."""
+    toy("experiment=toy")
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tmp_path / "toy.yaml"), *arguments])
+        return script.main()
+
+    return run
+
+
+def test_users_flags_reach_the_training(command: Callable[..., int], tmp_path: Path) -> None:
+    flags = "cache --threshold 0.85 --start_rank 1 --start_rank 0 --img_size 48 48 --model test_convnext --epochs 1"
+    assert command(*flags.split(), "--batch_size", "13", "--lr", "1e-5", "--workers", "1") == 0
+    folders = sorted((tmp_path / "models" / "toy").iterdir())
+    assert [folder.name for folder in folders] == ["cache_0.85_0", "cache_0.85_1"]
+    card = read_card(folders[1])
+    assert (card.architecture, card.recipe.size, card.threshold, card.window) == ("test_convnext", 48, 0.85, (1, 3))
+    told = card.training["settings"]
+    assert (told["epochs"], told["batch_size"], told["lr"]) == (1, 13, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("main --start_rank 7", 2, "--start_rank choose the species of a cache"),
+        ("main --threshold 0.5", 2, "--threshold and --start_rank choose the species of a cache"),
+        ("main --img_size 160 120", 2, "--img_size [160, 120]: the network's input is square, give one side"),
+        ("cache --threshold 1.5", 2, "cache.threshold"),
+        ("main --model test_resnt", 1, "near: test_resnet"),
+        ("cache --start_rank 99", 1, "start_rank 99 is outside the 4 ranked species"),
+    ],
+)
+def test_wrong_flags_are_explained_in_one_sentence(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], flags: str, code: int, message: str
+) -> None:
+    assert command(*flags.split()) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
