@@ -34,6 +34,12 @@ def export(
     `tolerance` and the same best label on each; else nothing is written. Returns the parity figures.
     """
     model = Deployable(network, card.recipe).eval()
+    with torch.no_grad():
+        ours = model(torch.from_numpy(photos)).numpy()
+    if not np.isfinite(ours).all():
+        raise ModelError(
+            f"export of {card.name} refused: torch's logits are not finite; train it again, with a lower lr"
+        )
     example = torch.zeros(2, card.recipe.size, card.recipe.size, 3, dtype=torch.uint8)  # two: one would fix the batch
     try:
         with _quiet(), torch.inference_mode(False), torch.no_grad():
@@ -49,12 +55,6 @@ def export(
     strip(proto)
     describe(proto, {**card.to_dict(), "precision": "fp32"})
     onnx.checker.check_model(proto)
-    with torch.no_grad():
-        ours = model(torch.from_numpy(photos)).numpy()
-    if not np.isfinite(ours).all():
-        raise ModelError(
-            f"export of {card.name} refused: torch's logits are not finite; train it again, with a lower lr"
-        )
     with replacing(path) as temporary:
         onnx.save_model(proto, temporary)
         return parity(ours, Model(temporary).logits(photos), tolerance, card.name)

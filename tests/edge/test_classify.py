@@ -245,7 +245,7 @@ def test_the_reader_of_the_lines_may_go_away(packed: Path, tmp_path: Path) -> No
         write_photo(tmp_path / "photos" / f"{i:02}.png", APIS)
     code = "import sys; from pathlib import Path; from pipeline.edge.classify import main; "
     code += "sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))"
-    arguments = [sys.executable, "-c", code, str(packed), str(tmp_path / "photos")]
+    arguments = [sys.executable, "-c", code, str(packed), *[str(tmp_path / "photos")] * 100]  # more than a pipe holds
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout
         assert running.stderr

@@ -193,6 +193,15 @@ def test_more_than_one_cache_keeps_the_accuracy_too() -> None:
     assert all(0 <= threshold <= 1 for threshold in chosen)
 
 
+def test_what_an_earlier_cache_answers_counts_no_more_for_a_later_one() -> None:
+    species = ["a", "b", "d"]
+    first = table(species, [[9, 0], [0, 9], [0, 9]], ["a", "Other"], "first")
+    second = table(species, [[9, 0, 0], [0, 4, 0], [0, 0, 9]], ["c", "b", "Other"], "second")  # wrong, right, passed on
+    main = table(species, [[9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 0, 9]], ["a", "b", "c", "d"])
+    chosen = choose_thresholds([first, second, main], 0.0)
+    assert score([first, second, main], chosen) == (1.0, pytest.approx(1 / 3))
+
+
 def test_only_the_given_photos_choose() -> None:
     both = pair(5, n=800)
     val = [replace(t, rows=t.rows[:400], logits=t.logits[:400]) for t in both]
