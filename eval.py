@@ -28,7 +28,9 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
-    from pipeline.evaluation.run import evaluate, evaluate_folder, speed
+    from pipeline.evaluation.folder import evaluate_folder
+    from pipeline.evaluation.run import evaluate
+    from pipeline.evaluation.speed import speed
 
     bad = len(evaluate_folder(config, arguments.images)["unreadable"]) if arguments.images else evaluate(config)
     if arguments.speed:

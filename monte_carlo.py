@@ -33,7 +33,7 @@ def work(arguments: argparse.Namespace) -> None:
     }
     arguments.overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
     config = configuration(arguments)
-    from pipeline.evaluation.run import monte_carlo
+    from pipeline.evaluation.simulation import monte_carlo
 
     monte_carlo(config, arguments.model, arguments.out_prefix, arguments.input_size or ())
 

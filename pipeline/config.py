@@ -189,6 +189,12 @@ class Config(Section):
     def _empty_sections_are_defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
         return {key: {} if value is None else value for key, value in data.items()}
 
+    @model_validator(mode="after")
+    def _decodes_once(self) -> Config:
+        if self.main.recipe.decode_side != self.cache.recipe.decode_side:
+            raise ValueError("main.recipe.decode_side and cache.recipe.decode_side must agree: a photo is decoded once")
+        return self
+
     @property
     def output(self) -> Path:
         return self.paths.output_dir / self.experiment

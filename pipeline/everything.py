@@ -7,7 +7,8 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.stages import run_stages
 from pipeline.deploy.bundle import bundle
-from pipeline.evaluation.run import evaluate, monte_carlo
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.simulation import monte_carlo
 from pipeline.training.run import train_role
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +18,14 @@ from pipeline.errors import DataError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what is written there takes the name `path` only when the block succeeds."""
+    """Give a temporary path beside `path`; what is written there takes the name `path` only when the block succeeds.
+
+    The temporary name is fixed, so what a killed run left behind is written over by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch()
     try:
         yield temporary
         with temporary.open("rb+") as file:

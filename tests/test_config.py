@@ -231,3 +231,10 @@ def test_experiments_name_is_one_safe_folder(load: Callable[..., Config], name: 
     output = load(f"experiment: {name}").output
     assert output.parent == Path("output")
     assert output.name not in ("", ".", "..")
+
+
+def test_main_and_cache_must_decode_alike(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("main: {recipe: {decode_side: 640}}\n")
+    with pytest.raises(ConfigError, match="must agree: a photo is decoded once"):
+        load_config(path)

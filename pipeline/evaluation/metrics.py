@@ -116,3 +116,12 @@ def supports(rows: pd.DataFrame, labels: LabelSpace) -> dict[str, int]:
     if labels.has_other:
         known[OTHER] = int(counts.sum()) - sum(known.values())
     return known
+
+
+def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> dict[str, float]:
+    """Difference of two accuracies on the same photos, with its 95 % bootstrap interval."""
+    difference = a.astype(float) - b.astype(float)
+    rng = np.random.default_rng(seed)
+    draws = [difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(1000)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {"mean": float(difference.mean()), "low_95": float(low), "high_95": float(high)}

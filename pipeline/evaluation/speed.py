@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.edge.cascade import Answer, Cascade
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.edge.cascade import Answer, Cascade, Stage
+from pipeline.edge.model import Model
 from pipeline.errors import DataError
+from pipeline.evaluation.experiment import read_experiment, thresholds
+from pipeline.evaluation.predict import model_file, predict_stages, stage_names
+from pipeline.files import write_json
 
 WARM_UP = 10
 
@@ -49,3 +55,26 @@ def _total(answer: Answer) -> float:
 def _summary(series: list[float]) -> dict[str, float]:
     p50, p95, p99 = np.percentile(series, [50, 95, 99])
     return {"mean": float(np.mean(series)), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+
+
+def speed(config: Config, photos: int) -> dict[str, Any]:
+    """Cascade against main alone on test photos, photo by photo in one run on one thread; writes speed.json."""
+    manifest = read_experiment(config)
+    precision = config.route.precision
+    chosen = thresholds(config, predict_stages(config, manifest, precision))
+    rows = manifest.part("test")
+    rows = rows.sample(min(photos, len(rows)), random_state=config.seed)
+    stages = [
+        Stage(name, Model(model_file(config, name, precision), threads=1), threshold)
+        for name, threshold in zip(stage_names(config), chosen, strict=True)
+    ]
+    paths = [manifest.root / path for path in rows["image_path"]]
+    result = {"precision": precision, **compare_speed(Cascade(stages), Cascade(stages[-1:]), paths)}
+    write_json(config.output / "speed.json", result)
+    log.info(
+        "speed     %d photos, %s, one thread: cascade %.2f ms, main alone %.2f ms per photo "
+        "(medians %.2f and %.2f), %.2f times as fast",
+        result["photos"], precision, result["cascade"]["mean"], result["main"]["mean"],
+        result["cascade"]["p50"], result["main"]["p50"], result["speed_up"],
+    )  # fmt: skip
+    return result

@@ -19,9 +19,12 @@ from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import metrics, plots
+from pipeline.evaluation.folder import evaluate_folder, labelled_photos
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
 from pipeline.evaluation.routing import choose_thresholds, route, truth_ids
-from pipeline.evaluation.run import evaluate, evaluate_folder, labelled_photos, monte_carlo, speed
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.speed import speed
 from pipeline.files import sha256
 
 Lines = Callable[[], list[str]]

@@ -1,0 +1,56 @@
+"""What every evaluation of an experiment needs: its manifest, its thresholds, the readable part of its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.errors import DataError
+from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.routing import choose_thresholds
+from pipeline.files import replacing
+
+
+def read_experiment(config: Config) -> Manifest:
+    """The manifest of the experiment."""
+    return read_manifest(config.dataset_dir, config.paths.dst_dataset)
+
+
+def thresholds(config: Config, tables: list[Predictions]) -> list[float]:
+    """One per stage: as configured, or chosen on val; main always answers."""
+    if config.route.threshold == "auto":
+        return choose_thresholds(part(tables, "val"), config.route.max_drop)
+    return [config.route.threshold] * (len(tables) - 1) + [0.0]
+
+
+def part(tables: list[Predictions], split: str) -> list[Predictions]:
+    """The readable photos of one split; none is an error."""
+    parts = [table.part(split) for table in tables]
+    if parts[0].rows.empty:
+        raise DataError(
+            f"the {split} part has no photo that can be read; check train_val_split.train_size and val_size, "
+            "and that the photos of the manifest are still there"
+        )
+    return parts
+
+
+def unreadable(table: Predictions) -> dict[str, str]:
+    """Photos without an answer, and why."""
+    bad = table.rows[table.rows["reason"] != ""]
+    return dict(zip(bad["image_path"], bad["reason"], strict=True))
+
+
+def with_interval(figures: dict[str, Any], name: str) -> str:
+    """A figure with its 95 % interval, for a person."""
+    low, high = figures[f"{name}_95"]
+    return f"{figures[name]:.4f} [{low:.3f}, {high:.3f}]"
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table safely."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")

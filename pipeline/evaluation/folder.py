@@ -1,0 +1,89 @@
+"""Score an experiment on another labelled folder, e.g. of another camera or region."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.edge.classify import find
+from pipeline.edge.model import Model
+from pipeline.errors import DataError
+from pipeline.evaluation.experiment import read_experiment, thresholds, unreadable, with_interval
+from pipeline.evaluation.metrics import headline, model_figures
+from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, stage_names
+from pipeline.evaluation.routing import route, truth_ids
+from pipeline.files import digest, safe_name, write_json
+
+
+def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
+    """Score models and cascade on <...>/<species>/<photo> below root; species joined by name, unknown ones counted apart.
+
+    The thresholds are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
+    """
+    rows = labelled_photos(root)
+    tables = predict_stages(config, read_experiment(config), config.route.precision)
+    chosen = thresholds(config, tables)
+    there = [
+        predict(Model(model_file(config, name, config.route.precision)), root, rows, digest(rows.to_dict("list")))
+        for name in stage_names(config)
+    ]
+    bad = unreadable(there[0])
+    there = [table.part("") for table in there]
+    routed = route(there, chosen)
+    truth = truth_ids(there[0].rows["species"].tolist(), routed.labels)
+    known = truth >= 0
+    result: dict[str, Any] = {
+        "folder": root.resolve().name,
+        "photos": len(rows),
+        "unreadable": bad,
+        "known_species": sorted(set(there[0].rows["species"][known])),
+        "unknown_species": sorted(set(there[0].rows["species"][~known])),
+        "photos_of_unknown_species": int((~known).sum()),
+        "unknown_sent_on": float((routed.stage[~known] == len(there) - 1).mean()) if (~known).any() else None,
+        "models": {},
+    }
+    for table in there:
+        result["models"][table.name] = _on_known(table, known, config.seed)
+    if known.any():
+        result["cascade"] = headline(truth[known], routed.answers[known], len(routed.labels), config.seed)
+        result["cascade"]["communication_rate"] = float((routed.stage[known] == len(there) - 1).mean())
+    path = config.output / "evaluation" / f"images_{safe_name(root.resolve().name)}.json"
+    write_json(path, result)
+    log.info(
+        "eval      %s: %d photos, %d of %d unknown species apart, %d unreadable",
+        root, len(rows), result["photos_of_unknown_species"], len(result["unknown_species"]), len(bad),
+    )  # fmt: skip
+    for name, figures in [*result["models"].items(), *([("cascade", result["cascade"])] if known.any() else [])]:
+        if figures:
+            log.info(
+                "  %-16s accuracy %s on %d photos of known species",
+                name,
+                with_interval(figures, "accuracy"),
+                figures["photos"],
+            )
+    log.info("eval      figures: %s", path)
+    return result
+
+
+def _on_known(table: Predictions, known: Any, seed: int) -> dict[str, Any] | None:
+    if not known.any():
+        return None
+    part = table.rows["species"][known].tolist()
+    names = set(table.labels.names)
+    if not table.labels.has_other and not set(part) <= names:
+        raise DataError(f"{table.name} does not know {sorted(set(part) - names)[0]!r}, which a cache answers")
+    return model_figures(table.labels.ids(part), table.logits[known], table.labels, seed)
+
+
+def labelled_photos(root: Path) -> pd.DataFrame:
+    """Photos below root whose folder's name is their species: image_path, species, split ("")."""
+    files = [path for path in find([str(root)]) if path.parent != root] if root.is_dir() else []
+    if not files:
+        raise DataError(f"no photos in species folders below {root}; expected <species>/<photo>.jpg")
+    rows = [(str(path.relative_to(root)), unicodedata.normalize("NFC", path.parent.name), "") for path in files]
+    return pd.DataFrame(rows, columns=["image_path", "species", "split"])
