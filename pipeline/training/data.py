@@ -65,4 +65,7 @@ def loader(photos: Photos, order: EpochOrder, batch_size: int, workers: int) -> 
     training (batch statistics of one photo mean nothing) and kept in evaluation."""
     drop_last = order.shuffle and len(photos) % batch_size == 1 and len(photos) > batch_size
     batches = BatchSampler(order, batch_size, drop_last)  # type: ignore[arg-type]
-    return DataLoader(photos, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)  # type: ignore[arg-type]
+    quiet = torch.Generator()  # else starting the workers draws from the global generator, which dropout draws from too
+    return DataLoader(
+        photos, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, generator=quiet
+    )  # type: ignore[arg-type]

@@ -41,7 +41,12 @@ def folding(teacher: LabelSpace, student: LabelSpace) -> Tensor:
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, fold: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student (n, s) from the folded teacher (n, t), times temperature squared."""
-    target = functional.softmax(teacher_logits / temperature, dim=1) @ fold
+    """Kullback-Leibler divergence of the student (n, s) from the folded teacher (n, t), times temperature squared.
+
+    The teacher is folded first and softened after: softened first, the many species outside the window, each lifted a
+    little, would add up to an "Other" that outweighs what the teacher is sure of.
+    """
+    folded = functional.softmax(teacher_logits, dim=1) @ fold
+    target = functional.softmax(folded.clamp_min(1e-12).log() / temperature, dim=1)
     ours = functional.log_softmax(logits / temperature, dim=1)
     return functional.kl_div(ours, target, reduction="batchmean") * temperature**2

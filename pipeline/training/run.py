@@ -22,10 +22,12 @@ from pipeline.models.registry import build, scaling
 from pipeline.training.data import Photos, mix
 from pipeline.training.loop import Teacher, train
 from pipeline.training.losses import folding
+from pipeline.training.memory import keep_freed_memory
 
 
 def train_role(config: Config, role: str, start_ranks: list[int] | None = None) -> list[Path]:
     """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
+    keep_freed_memory()
     manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
     if role == "main":
         return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]

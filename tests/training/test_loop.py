@@ -159,10 +159,7 @@ def test_training_killed_after_any_write_ends_the_same(
         same_end(tmp_path / f"killed{stop[0]}", tmp_path / "undisturbed")
 
 
-DRAWS = "torch's DataLoader draws from dropout's generator when its workers start: give it a generator of its own"
-
-
-@pytest.mark.parametrize("dropout", [0.0, pytest.param(0.5, marks=pytest.mark.xfail(reason=DRAWS, strict=True))])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_workers_do_not_change_the_result(run: Run, tmp_path: Path, dropout: float) -> None:
     for name, workers in (("alone", 0), ("helped", 2)):
         torch.manual_seed(0)
@@ -170,7 +167,6 @@ def test_workers_do_not_change_the_result(run: Run, tmp_path: Path, dropout: flo
     same_end(tmp_path / "helped", tmp_path / "alone")
 
 
-@pytest.mark.xfail(reason=DRAWS, strict=True)
 def test_killed_training_with_workers_and_dropout_ends_the_same(run: Run, tmp_path: Path) -> None:
     def kill(row: dict[str, float]) -> None:
         raise Killed

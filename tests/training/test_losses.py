@@ -62,7 +62,7 @@ def test_teacher_that_does_not_cover_the_student_is_refused(student: tuple[str, 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
 def test_distillation_is_zero_where_the_student_equals_the_folded_teacher(temperature: float) -> None:
     fold, theirs = folding(TEACHER, STUDENT), torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 0.0, 0.5]])
-    ours = temperature * torch.log(functional.softmax(theirs / temperature, dim=1) @ fold)
+    ours = torch.log(functional.softmax(theirs, dim=1) @ fold)  # softened alike on both sides
     assert float(distillation(ours, theirs, fold, temperature)) == pytest.approx(0, abs=1e-5)
     shifted = ours + torch.tensor([[7.0], [-3.0]])  # softmax does not see it
     assert float(distillation(shifted, theirs, fold, temperature)) == pytest.approx(0, abs=1e-5)
@@ -77,10 +77,20 @@ def test_distillation_is_the_mean_divergence_times_temperature_squared() -> None
         return np.exp(x) / np.exp(x).sum(1, keepdims=True)
 
     fold = folding(TEACHER, STUDENT)
-    p, q = softmax(theirs / t) @ fold.numpy(), softmax(ours / t)
+    p, q = softmax(np.log(softmax(theirs) @ fold.numpy()) / t), softmax(ours / t)
     expected = (p * np.log(p / q)).sum(1).mean() * t**2
     found = distillation(torch.tensor(ours), torch.tensor(theirs), fold.double(), t)
     assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_many_unlikely_species_do_not_outweigh_a_sure_teacher() -> None:
+    names = tuple(f"species {i}" for i in range(144))
+    sure = torch.zeros(1, 144)
+    sure[0, 0] = 8.0  # probability .95 of the one species that the student knows
+    ours = torch.zeros(1, 2, requires_grad=True)
+    distillation(ours, sure, folding(LabelSpace(names), LabelSpace((names[0], "Other"))), 2.0).backward()
+    assert ours.grad is not None
+    assert ours.grad[0, 0] < -0.3  # pulled towards the species; softened before folding, it would be pushed to Other
 
 
 def test_distillation_pulls_the_student_towards_the_teacher() -> None:
