@@ -67,5 +67,9 @@ def loader(photos: Photos, order: EpochOrder, batch_size: int, workers: int) -> 
     batches = BatchSampler(order, batch_size, drop_last)  # type: ignore[arg-type]
     quiet = torch.Generator()  # else starting the workers draws from the global generator, which dropout draws from too
     return DataLoader(
-        photos, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, generator=quiet
-    )  # type: ignore[arg-type]
+        photos,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=quiet,
+    )
