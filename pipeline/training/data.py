@@ -68,7 +68,7 @@ def loader(photos: Photos, order: EpochOrder, batch_size: int, workers: int) -> 
     quiet = torch.Generator()  # else starting the workers draws from the global generator, which dropout draws from too
     return DataLoader(
         photos,  # type: ignore[arg-type]
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=quiet,
