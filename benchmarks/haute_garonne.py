@@ -31,8 +31,8 @@ def main() -> None:
     arguments.add_argument("photos", type=Path, help="folder with Insecta/<species>/<photo>.jpg")
     arguments.add_argument("--weights", type=Path, help="pretrained mcunet-in2 weights for the cache")
     arguments.add_argument("--speed", type=int, default=1000, help="test photos to time (default 1000)")
-    arguments.add_argument("--sample", type=int, default=100, help="test photos to lay into the bundle for the device")
-    arguments.add_argument("--device", type=Path, help="results.jsonl of the device on bundle/photos")
+    arguments.add_argument("--sample", type=int, default=100, help="test photos to lay out for the device")
+    arguments.add_argument("--device", type=Path, help="results.jsonl of the device on sample/photos")
     given = arguments.parse_args()
     settings = {"paths.src_dataset": given.photos, "paths.dst_dataset": given.photos}
     if given.weights:
@@ -59,8 +59,8 @@ def call(script: str, settings: dict[str, Any], *more: str) -> None:
 
 
 def lay_sample(photos: Path, n: int) -> None:
-    """Copy a seeded sample of test photos beside the bundle's classify.py, to be run on the device."""
-    target = OUTPUT / "bundle" / "photos"
+    """Copy a seeded sample of test photos; `photos` goes beside classify.py on the device."""
+    target = OUTPUT / "sample" / "photos"
     shutil.rmtree(target, ignore_errors=True)
     rows = pd.read_parquet(OUTPUT / "dataset" / "test.parquet").sample(n, random_state=0)
     for path in rows["image_path"]:
@@ -71,8 +71,8 @@ def lay_sample(photos: Path, n: int) -> None:
 
 def agreement(device: Path) -> dict[str, Any]:
     """This machine's answers of the same bundle to the same photos, beside the device's."""
-    ours = OUTPUT / "bundle" / "here.jsonl"
-    command = [sys.executable, "classify.py", "photos", "--out", ours.name, "--threads", "1"]
+    ours = OUTPUT / "sample" / "here.jsonl"
+    command = [sys.executable, "../bundle/classify.py", "photos", "--out", ours.name, "--threads", "1"]
     subprocess.run(command, cwd=ours.parent, check=True)
     here, there = ({r["path"]: r for r in map(json.loads, p.read_text().splitlines())} for p in (ours, device))
     if set(here) != set(there):
