@@ -55,7 +55,7 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     path = config.output / "evaluation" / f"images_{safe_name(root.resolve().name)}.json"
     write_json(path, result)
     log.info(
-        "eval      %s: %d photos, %d of %d unknown species apart, %d unreadable",
+        "eval      %s: %d photos, %d of them of %d unknown species and counted apart, %d unreadable",
         root, len(rows), result["photos_of_unknown_species"], len(result["unknown_species"]), len(bad),
     )  # fmt: skip
     for name, figures in [*result["models"].items(), *([("cascade", result["cascade"])] if known.any() else [])]:
