@@ -214,6 +214,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.edge import cascade, classify
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with SIGINT ignored
 asked = iter(range(99))
 real = cascade.Cascade.classify
 def until_the_third(self, *given):
