@@ -215,6 +215,10 @@ class Config(Section):
     def cache_threshold(self) -> float:
         return self.cache.threshold or self.train_val_split.dominant_threshold
 
+    def cache_name(self, start_rank: int) -> str:
+        """Name of a cache's model folder."""
+        return f"cache_{self.cache_threshold:g}_{start_rank}"
+
     def dump(self) -> dict[str, Any]:
         """Plain JSON types under the users' keys."""
         return self.model_dump(mode="json", by_alias=True)

@@ -5,6 +5,7 @@ Signed activations (s8 x s8) because x86 processors without VNNI saturate u8 x s
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -91,8 +92,6 @@ def _before_first_convolution(proto: onnx.ModelProto) -> list[str]:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    import json
-
     metadata = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
     card: dict[str, Any] = json.loads(metadata[METADATA_KEY])
     return card

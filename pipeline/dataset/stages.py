@@ -25,7 +25,7 @@ from pipeline.dataset.sources.species_list import read_species_list
 from pipeline.dataset.splitting import SPLITS, leaks, split
 from pipeline.dataset.verify import verify
 from pipeline.errors import ConfigError, DataError
-from pipeline.files import Stamp, listing_digest, read_json, replacing, safe_name, sha256, write_json
+from pipeline.files import Stamp, listing_digest, read_json, replacing, run_once, safe_name, sha256, write_json
 from pipeline.labels import OTHER, LabelSpace
 
 
@@ -68,13 +68,8 @@ def _run_one(config: Config, stage: Stage) -> None:
             f"run the stages before it first (--until {stage.name})"
         ) from error
     stamp = Stamp(folder / ".stamps" / f"{stage.name}.json", inputs, [folder / f for f in stage.outputs(config)])
-    if stamp.fresh() and stage.intact(config) and not config.global_.overwrite:
-        log.info("%-9s up to date", stage.name)
-        return
-    stamp.clear()
-    summary = stage.run(config)
-    stamp.write()
-    log.info("%-9s %s", stage.name, summary)
+    again = config.global_.overwrite or not stage.intact(config)
+    run_once(f"{stage.name:9}", stamp, again, lambda: log.info("%-9s %s", stage.name, stage.run(config)))
 
 
 # analyse: which species the photos have, and how many of each -------------------------------------------------------

@@ -110,7 +110,7 @@ def load_predictions(path: Path) -> Predictions:
 
 def stage_names(config: Config) -> list[str]:
     """Model folders of the cascade in order: the caches of cache.start_ranks, then main."""
-    return [*(f"cache_{config.cache_threshold:g}_{start}" for start in config.cache.start_ranks), "main"]
+    return [*map(config.cache_name, config.cache.start_ranks), "main"]
 
 
 def model_file(config: Config, name: str, precision: str) -> Path:

@@ -38,17 +38,12 @@ def train_role(config: Config, role: str, start_ranks: list[int] | None = None) 
     return folders
 
 
-def cache_name(config: Config, start_rank: int) -> str:
-    """Name of a cache's model folder."""
-    return f"cache_{config.cache_threshold:g}_{start_rank}"
-
-
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
     ranking, n = rank_species(manifest.composition(), config.cache_threshold)
     labels = window(ranking, n, start)
     card = _card(config, manifest, config.cache, "cache", labels)
     return replace(
-        card, name=cache_name(config, start), window=(start, len(labels) - 1), threshold=config.cache_threshold
+        card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=config.cache_threshold
     )
 
 

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.edge.classify import EXTENSIONS
 from pipeline.errors import DataError
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 class Photo(NamedTuple):
