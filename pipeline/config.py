@@ -123,6 +123,7 @@ class Training(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weights: Literal["none", "inverse", "sqrt_inverse"] = "none"
+    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
     augment: Literal["none", "light", "medium", "strong"] = "medium"
     distill: Distill = Distill()
     workers: int = Field(2, ge=0, description="processes that load photos")

@@ -24,6 +24,7 @@ from pipeline.files import replacing
 from pipeline.models.checkpoint import ModelCard, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.weights import read_torch
+from pipeline.training.average import Average
 from pipeline.training.data import EpochOrder, Photos, loader, mix
 from pipeline.training.losses import class_weights, distillation
 from pipeline.training.schedule import warmup_cosine
@@ -65,7 +66,9 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
     weights = weights.to(device) if weights is not None else None
     if teacher is not None:
         teacher = replace(teacher, model=teacher.model.to(device).eval(), fold=teacher.fold.to(device))
-    state = _load_last(folder / "last.pt", network, optimizer, card)
+    average = Average(network, settings.ema) if settings.ema else None
+    judged = Deployable(average.network, card.recipe).to(device) if average else model
+    state = _load_last(folder / "last.pt", network, optimizer, average, card)
     history = state.history = state.history or []
     while state.epoch < settings.epochs:
         if settings.patience and state.epoch - 1 - state.best_epoch >= settings.patience:
@@ -75,18 +78,22 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         order.epoch = state.epoch
         torch.manual_seed(mix(card.seed, state.epoch))  # dropout
         row = {"epoch": float(state.epoch + 1)}
-        row |= _one_epoch(model, batches, optimizer, settings, state.epoch, weights, teacher, card.name, device)
-        row |= evaluate(model, val_batches, len(card.labels), device)
+        row |= _one_epoch(
+            model, batches, optimizer, average, settings, state.epoch, weights, teacher, card.name, device
+        )
+        row |= evaluate(judged, val_batches, len(card.labels), device)
         row["seconds"] = time.monotonic() - start
         history.append(row)
         if row["val_macro_f1"] > state.best:
             state.best, state.best_epoch = row["val_macro_f1"], state.epoch
             card = replace(card, metrics={key: value for key, value in row.items() if key.startswith("val_")})
-            save_model(folder, network, replace(card, training={**card.training, "epoch": state.epoch + 1}))
+            save_model(folder, judged.network, replace(card, training={**card.training, "epoch": state.epoch + 1}))
         state.epoch += 1
         with replacing(folder / "training_metrics.csv") as temporary:
             pd.DataFrame(history).astype({"epoch": int}).to_csv(temporary, index=False, float_format="%.6g")
-        _save_last(folder / "last.pt", network, optimizer, card, state)  # until it stands, the epoch is done again
+        _save_last(
+            folder / "last.pt", network, optimizer, average, card, state
+        )  # until it stands, the epoch is done again
         log.info(
             "%s epoch %d/%d: train loss %.3f, val loss %.3f, val accuracy %.4f, val macro F1 %.4f%s (%.0f s)",
             card.name, state.epoch, settings.epochs, row["train_loss"], row["val_loss"], row["val_acc"],
@@ -105,8 +112,8 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _one_epoch(model: Deployable, batches: DataLoader[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
-               settings: Training, epoch: int, weights: Tensor | None, teacher: Teacher | None, name: str,
-               device: torch.device) -> dict[str, float]:  # fmt: skip
+               average: Average | None, settings: Training, epoch: int, weights: Tensor | None,
+               teacher: Teacher | None, name: str, device: torch.device) -> dict[str, float]:  # fmt: skip
     model.train()
     per_epoch = len(batches)
     steps, warmup = settings.epochs * per_epoch, math.ceil(settings.warmup_epochs * per_epoch)
@@ -132,6 +139,8 @@ def _one_epoch(model: Deployable, batches: DataLoader[tuple[Tensor, Tensor]], op
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if average is not None:
+            average.update(model.network)
         loss_sum += float(loss.detach()) * len(labels)
         correct += float((logits.argmax(1) == labels).sum())
         seen += len(labels)
@@ -165,19 +174,22 @@ def evaluate(
     return {"val_loss": loss / len(y), "val_acc": float((y == p).mean()), "val_macro_f1": float(f1)}
 
 
-def _save_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, card: ModelCard, state: State) -> None:
+def _save_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None,
+               card: ModelCard, state: State) -> None:  # fmt: skip
     content = {
         "fingerprint": card.training["fingerprint"],
         "state": {"epoch": state.epoch, "best": state.best, "best_epoch": state.best_epoch, "history": state.history},
         "metrics": card.metrics,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "average": {"network": average.network.state_dict(), "steps": average.steps} if average else None,
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
-def _load_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, card: ModelCard) -> State:
+def _load_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None,
+               card: ModelCard) -> State:  # fmt: skip
     if not path.is_file():
         return State()
     content = read_torch(path)
@@ -188,6 +200,9 @@ def _load_last(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
         )
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
+    if average:
+        average.network.load_state_dict(content["average"]["network"])
+        average.steps = content["average"]["steps"]
     card.metrics.update(content["metrics"])
     state = State(**content["state"])
     log.info("%s: going on after epoch %d", card.name, state.epoch)

@@ -117,19 +117,21 @@ def test_best_epoch_by_macro_f1_is_the_one_kept(run: Run, tmp_path: Path) -> Non
     assert 0 < best + 1 < 6  # else the test would not tell best from last
 
 
-@pytest.mark.parametrize("epochs_before", [1, 2])
-def test_killed_training_goes_on_and_ends_the_same_to_the_bit(run: Run, tmp_path: Path, epochs_before: int) -> None:
+@pytest.mark.parametrize(("epochs_before", "ema"), [(1, 0.0), (2, 0.0), (1, 0.9)])
+def test_killed_training_goes_on_and_ends_the_same_to_the_bit(
+    run: Run, tmp_path: Path, epochs_before: int, ema: float
+) -> None:
     def kill(row: dict[str, float]) -> None:
         if row["epoch"] == epochs_before:
             raise Killed
 
-    run("undisturbed")
+    run("undisturbed", ema=ema)
     with pytest.raises(Killed):
-        run("killed", on_epoch=kill)
+        run("killed", on_epoch=kill, ema=ema)
     assert len(metrics(tmp_path / "killed")) == epochs_before
     rows: list[dict[str, float]] = []
     torch.manual_seed(12345)  # whatever the interpreter did before
-    run("killed", on_epoch=rows.append)
+    run("killed", on_epoch=rows.append, ema=ema)
     assert [row["epoch"] for row in rows] == list(range(epochs_before + 1, 4))
     same_end(tmp_path / "killed", tmp_path / "undisturbed")
 
