@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from pipeline.config import Training
 from pipeline.console import log, progress
 from pipeline.errors import ModelError
 from pipeline.files import replacing
 from pipeline.models.checkpoint import ModelCard, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.weights import read_torch
+from pipeline.sections import Training
 from pipeline.training.average import Average
 from pipeline.training.data import EpochOrder, Photos, loader, mix
 from pipeline.training.losses import class_weights, distillation

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Config, Training
+from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.dominance import rank_species
 from pipeline.dataset.manifest import Manifest, read_manifest
@@ -19,6 +19,7 @@ from pipeline.labels import LabelSpace, window
 from pipeline.models.checkpoint import ModelCard, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, scaling
+from pipeline.sections import Training
 from pipeline.training.data import Photos, mix
 from pipeline.training.loop import Teacher, train
 from pipeline.training.losses import folding

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from pipeline.config import Config, Training, load_config
+from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import COLUMNS, write_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
+from pipeline.sections import Training
 from pipeline.training.data import Photos
 
 COLOURS = {"Apis": (220, 40, 40), "Bombus": (40, 200, 40), "Colias": (40, 40, 220), "Danaus": (200, 200, 40)}

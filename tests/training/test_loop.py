@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.config import Training
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ModelError
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, read_card
 from pipeline.models.deployable import Deployable
+from pipeline.sections import Training
 from pipeline.training.data import EpochOrder, loader
 from pipeline.training.loop import Teacher, evaluate, train
 from pipeline.training.losses import folding

@@ -1,0 +1,163 @@
+"""The sections of a configuration: the schema is the types below, the help text stands beside each field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = get_args(annotation) or (annotation,)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise ValueError("must be a number")
+        return value
+
+
+class Global(Section):
+    included_classes: list[str] = Field(["Aves", "Insecta"], min_length=1, description="groups to use: folder names")
+    verbose: bool = Field(False, description="more lines, and tracebacks")
+    overwrite: bool = Field(False, description="do finished stages again")
+
+    @field_validator("included_classes")
+    @classmethod
+    def _are_folder_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise ValueError(f"{name!r} is no folder name; groups are the folders in paths.src_dataset")
+        return names
+
+
+class Paths(Section):
+    src_dataset: Path = Field(Path("data/train_val_images"), description="photos as <group>/<species>/<photo>")
+    dst_dataset: Path = Field(Path("data/haute_garonne"), description="where the regional data set is built")
+    output_dir: Path = Field(Path("output"), description="manifests, predictions, reports: output_dir/<experiment>")
+    models_dir: Path = Field(Path("models"), description="model folders: models_dir/<experiment>/<name>")
+    web_crawl_output_json: Path | None = Field(
+        None, description="the region's species list {group: [species]}; none takes every species of src_dataset"
+    )
+
+
+class WebCrawl(Section):
+    total_pages: int = Field(104, gt=0)
+    base_url: str = Field(
+        "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=", pattern="^https?://"
+    )
+    delay_between_requests: float = Field(1.0, gt=0, description="seconds")
+
+
+class Split(Section):
+    train_size: float = Field(0.8, gt=0, lt=1, description="share of the photos to train on")
+    val_size: float | None = Field(None, gt=0, lt=1, description="share that chooses; none: half of what train leaves")
+    random_state: int = Field(42, ge=0, description="the seed of every random draw")
+    dominant_threshold: float = Field(0.5, gt=0, le=1, description="share of the photos that the dominant species hold")
+
+    @model_validator(mode="after")
+    def _leaves_a_test_part(self) -> Split:
+        if self.train_size + self.val_share >= 1:
+            raise ValueError("train_size + val_size leave nothing to test on; lower one of them")
+        return self
+
+    @property
+    def val_share(self) -> float:
+        return self.val_size if self.val_size is not None else (1 - self.train_size) / 2
+
+    @property
+    def test_share(self) -> float:
+        return 1 - self.train_size - self.val_share
+
+
+class Dataset(Section):
+    demo: bool = Field(False, description="draw the embedded demo set first: src_dataset must end in /photos")
+    copy_mode: Literal["copy", "hardlink", "symlink"] = Field("hardlink", description="hardlink copies where it must")
+    near_duplicates: bool = Field(True, description="keep look-alike photos (copies, flips, turns) in one split")
+    workers: int = Field(0, ge=0, description="processes that verify; 0 takes every core")
+
+
+class RecipeSection(Section):
+    size: int = Field(160, ge=32, le=1024, description="network input, px")
+    crop: float = Field(0.875, gt=0, le=1, description="central share that is looked at; 1 for photos already cropped")
+    fit: Literal["square", "squash"] = "square"
+    decode_side: int = Field(320, ge=0, description="JPEGs are decoded at the smallest scale with this short side, px")
+
+
+class Distill(Section):
+    teacher: str | None = Field(
+        None, description="name of a trained model of this experiment, e.g. main; none: no teacher"
+    )
+    weight: float = Field(0.7, ge=0, le=1, description="share of the teacher's loss")
+    temperature: float = Field(2.0, gt=0)
+
+
+class Training(Section):
+    """How one model is built and trained; `main` and `cache` each have one."""
+
+    model: str = Field(description="mcunet-in2, or any timm or torchvision name")
+    pretrained: bool | Path | Literal["package"] = Field(
+        False,
+        description="false | true (from the model's server) | a local file | package (efficientnet-liteN from PyPI)",
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
+    recipe: RecipeSection = RecipeSection()
+    epochs: int = Field(30, gt=0)
+    patience: int = Field(0, ge=0, description="stop after this many epochs without a better val macro F1; 0: never")
+    batch_size: int = Field(64, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["none", "inverse", "sqrt_inverse"] = "none"
+    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
+    augment: Literal["none", "light", "medium", "strong"] = "medium"
+    distill: Distill = Distill()
+    workers: int = Field(2, ge=0, description="processes that load photos")
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Training:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
+        return self
+
+
+class Cache(Training):
+    model: str = "mcunet-in2"
+    threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
+    start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
+    lr: float = Field(2e-3, gt=0)
+
+
+class Main(Training):
+    model: str = "convnext_tiny"
+
+
+class Quantize(Section):
+    calibration_images: int = Field(256, ge=16, description="seeded sample of train, balanced over species")
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    parity_images: int = Field(64, gt=0, description="val photos on which torch and ONNX must agree")
+    parity_tolerance: float = Field(1e-3, gt=0, description="largest |logit difference| allowed")
+
+
+class Route(Section):
+    precision: Literal["fp32", "int8"] = Field("int8", description="which exported models the cascade runs")
+    threshold: float | Literal["auto"] = Field("auto", description="least probability to answer; auto: chosen on val")
+    max_drop: float = Field(
+        0.005, ge=0, lt=1, description="auto: accuracy that the cascade may lose against main on val"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_probability(self) -> Route:
+        if self.threshold != "auto" and not 0 <= self.threshold <= 1:
+            raise ValueError("threshold must be auto or lie in [0, 1]")
+        return self
+
+
+class MonteCarlo(Section):
+    runs: int = Field(1000, gt=0)
+    samples: int = Field(1000, gt=0)
