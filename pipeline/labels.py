@@ -1,8 +1,8 @@
-"""Label spaces of a whole experiment: every species, the dominant ones with "Other", and the window of a cache."""
+"""Label spaces of a whole experiment: every species, the dominant ones with "Other", the windows of caches; parts of the tail."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pipeline.edge.labels import OTHER, label_hash, translate
 from pipeline.errors import LabelSpaceError
 
-__all__ = ["OTHER", "LabelSpace", "window"]
+__all__ = ["HEAD_ABOVE", "OTHER", "TAIL_BELOW", "LabelSpace", "long_tail", "window"]
+HEAD_ABOVE, TAIL_BELOW = 100, 20  # training photos: many-shot and few-shot of ImageNet-LT (Liu et al., CVPR 2019)
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,12 @@ def window(ranking: Sequence[str], n_species: int, start_rank: int) -> LabelSpac
     if len(chosen) == len(ranking):
         raise LabelSpaceError('the window holds every species, so nothing is left for "Other"; lower the threshold')
     return LabelSpace((*chosen, OTHER))
+
+
+def long_tail(train: Mapping[str, int]) -> dict[str, list[str]]:
+    """Species by their photos to train on: head (more than 100), middle (20 to 100), tail (fewer than 20); without "Other"."""
+    parts: dict[str, list[str]] = {"head": [], "middle": [], "tail": []}
+    for name, n in train.items():
+        if name != OTHER:
+            parts["head" if n > HEAD_ABOVE else "tail" if n < TAIL_BELOW else "middle"].append(name)
+    return parts

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.edge.labels import label_hash, translate
 from pipeline.errors import LabelSpaceError
-from pipeline.labels import OTHER, LabelSpace, window
+from pipeline.labels import OTHER, LabelSpace, long_tail, window
 
 RANKING = ["Apis", "Vanessa", "Pieris", "Mantis", "Lycaena"]
 
@@ -76,3 +76,9 @@ def test_window_outside_the_ranks_is_refused(start: int) -> None:
 def test_window_that_holds_everything_is_refused() -> None:
     with pytest.raises(LabelSpaceError, match='nothing is left for "Other"; lower the threshold'):
         window(RANKING, 5, 0)
+
+
+def test_the_long_tail_is_cut_by_training_photos() -> None:
+    counts = {"a": 101, "b": 100, "c": 20, "d": 19, "e": 0, "Other": 5}
+    assert long_tail(counts) == {"head": ["a"], "middle": ["b", "c"], "tail": ["d", "e"]}
+    assert long_tail({}) == {"head": [], "middle": [], "tail": []}
