@@ -1,0 +1,44 @@
+"""The data set's stages in order, a file each; each reads files, writes files, and is skipped while its inputs are the
+same."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.dataset.composition import total
+from pipeline.dataset.demo import make_demo
+from pipeline.dataset.stages import analyse, copy, label, manifest, match, plots, split, verify
+from pipeline.dataset.stages.listing import read_anew
+from pipeline.dataset.stages.stage import run_stage
+from pipeline.errors import ConfigError
+
+STAGES = [
+    analyse.STAGE,
+    match.STAGE,
+    copy.STAGE,
+    verify.STAGE,
+    split.STAGE,
+    label.STAGE,
+    manifest.STAGE,
+    plots.STAGE,
+]
+
+
+def run_stages(config: Config, until: str | None = None, only: str | None = None) -> int:
+    """Run the stages in order; returns how many photos could not be used."""
+    names = [stage.name for stage in STAGES]
+    for name in (until, only):
+        if name is not None and name not in names:
+            raise ConfigError(f"no stage {name}; stages: {', '.join(names)}")
+    chosen = STAGES[: names.index(until) + 1] if until else STAGES
+    if config.dataset.demo:
+        demo = make_demo(config.paths.src_dataset.parent, config.seed)
+        log.info("demo      %d drawn photos in %s", total(demo.composition), demo.photos)
+    read_anew()
+    for stage in chosen:
+        if only in (None, stage.name):
+            run_stage(config, stage)
+    verified = config.dataset_dir / verify.VERIFIED
+    return int((~pd.read_parquet(verified, columns=["ok"])["ok"]).sum()) if verified.is_file() else 0

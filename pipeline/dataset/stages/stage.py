@@ -1,0 +1,39 @@
+"""One stage of the data set: what it depends on, what it writes, and that it is skipped while both are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.errors import DataError
+from pipeline.files import Stamp, run_once
+
+
+@dataclass(frozen=True)
+class Stage:
+    """inputs: all that the result depends on; outputs: files in the data set's folder; run returns a summary line;
+    intact: whether what it wrote elsewhere still stands."""
+
+    name: str
+    inputs: Callable[[Config], Mapping[str, Any]]
+    outputs: Callable[[Config], list[str]]
+    run: Callable[[Config], str]
+    intact: Callable[[Config], bool] = lambda config: True
+
+
+def run_stage(config: Config, stage: Stage) -> None:
+    """Run a stage unless it is up to date; inputs that are not there say which stage is to be run first."""
+    folder = config.dataset_dir
+    try:
+        inputs = stage.inputs(config)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{stage.name} needs {error.filename}, which is not there; "
+            f"run the stages before it first (--until {stage.name})"
+        ) from error
+    stamp = Stamp(folder / ".stamps" / f"{stage.name}.json", inputs, [folder / f for f in stage.outputs(config)])
+    again = config.global_.overwrite or (stamp.fresh() and not stage.intact(config))
+    run_once(f"{stage.name:9}", stamp, again, lambda: log.info("%-9s %s", stage.name, stage.run(config)))

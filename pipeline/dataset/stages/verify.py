@@ -1,0 +1,37 @@
+"""Stage verify: every photo looked at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.dataset.stages.listing import matched
+from pipeline.dataset.stages.stage import Stage
+from pipeline.dataset.verify import verify
+from pipeline.errors import DataError
+from pipeline.files import listing_digest, replacing
+
+VERIFIED = "verified.parquet"
+
+
+def _inputs(config: Config) -> dict[str, Any]:
+    root = config.paths.dst_dataset
+    return {"photos": listing_digest(root, [root / photo.path for photo in matched(config)])}
+
+
+def _run(config: Config) -> str:
+    root = config.paths.dst_dataset
+    table = verify(root, matched(config), config.dataset.workers)
+    if not table["ok"].any():
+        first = f"{table['image_path'].iloc[0]} {table['reason'].iloc[0]}"
+        raise DataError(f"none of the {len(table)} photos below {root} can be read, e.g. {first}")
+    with replacing(config.dataset_dir / VERIFIED) as temporary:
+        table.to_parquet(temporary, index=False)
+    bad = table[~table["ok"]]
+    for row in bad.head(10).itertuples():
+        log.warning("  bad photo %s: %s", row.image_path, row.reason)
+    return f"{len(table) - len(bad)} photos are readable, {len(bad)} are not"
+
+
+STAGE = Stage("verify", _inputs, lambda config: [VERIFIED], _run)
