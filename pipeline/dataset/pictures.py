@@ -1,0 +1,90 @@
+"""Which pictures a data set gets, and drawing them in parallel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import progress
+from pipeline.dataset import examples, overlap, plots
+from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.overlap import Overlap
+from pipeline.files import safe_name
+
+
+@dataclass(frozen=True)
+class Picture:
+    """file: name in the pictures' folder; draw(*arguments, path) writes it, in whichever process."""
+
+    file: str
+    caption: str
+    draw: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+def pictures(
+    manifest: Manifest, groups: Sequence[str], overlaps: Mapping[str, Overlap], per_species: int
+) -> list[Picture]:
+    """All pictures of a data set. groups: those of the configuration, also where they are empty; overlaps: per group,
+    empty where there is no regional list; per_species: photos on the examples sheets, 0 for no sheets."""
+    counted = manifest.composition()
+    composition = {group: counted.get(group, {}) for group in groups}
+    found = [Picture("splits.png", "Photos per split", plots.splits, (manifest.rows[["group", "split", "ok"]],))]
+    if overlaps:
+        title = "Species with photos and on the regional list"
+        found += [
+            Picture("venn.png", f"{title}, all groups", overlap.venn, (overlap.together(overlaps), title)),
+            Picture("venn_groups.png", f"{title}, per group", overlap.venn_groups, (dict(overlaps), title)),
+        ]
+    if len(groups) > 1:
+        title = "All groups: cumulative share of photos"
+        found.append(Picture("cumulative.png", title, plots.cumulative, (plots.merged(composition), title)))
+    for name, inverse in (("cdf", False), ("ppf", True)):
+        title = f"Photos per species ({name.upper()})"
+        found.append(Picture(f"{name}.png", title, plots.distribution, (composition, inverse, title)))
+    for group, counts in composition.items():
+        file = safe_name(group)
+        for kind, draw, title in (
+            ("bar", plots.bars, "photos per species"),
+            ("cumulative", plots.cumulative, "cumulative share of photos"),
+        ):
+            title = f"{plots.short(group)}: {title}"
+            found.append(Picture(f"{file}_{kind}.png", title, draw, (counts, title)))
+        found += _sheets(manifest, group, per_species)
+    return found
+
+
+def _sheets(manifest: Manifest, group: str, per_species: int) -> list[Picture]:
+    if not per_species:
+        return []
+    rows = manifest.rows[manifest.rows["group"] == group]
+    species = examples.choose(rows, manifest.root, per_species, manifest.seed)
+    pages = [species[k : k + examples.PER_SHEET] for k in range(0, len(species), examples.PER_SHEET)]
+    found = []
+    for number, page in enumerate(pages, 1):
+        title = f"{plots.short(group)}: examples, sheet {number} of {len(pages)} (species, photos in all)"
+        file = f"{safe_name(group)}_examples_{number:03}.jpg"
+        found.append(Picture(file, title, examples.sheet, (page, per_species, title)))
+    return found
+
+
+def draw(wanted: Sequence[Picture], folder: Path, workers: int = 0) -> None:
+    """Draw them into `folder` by `workers` processes (0: every core); the files do not depend on the number."""
+    workers = min(workers or os.cpu_count() or 1, len(wanted))
+    tasks = [(picture, folder / picture.file) for picture in wanted]
+    if workers <= 1:
+        for _ in progress(map(_draw, tasks), len(tasks), "plots"):
+            pass
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for _ in progress(pool.map(_draw, tasks), len(tasks), "plots"):
+            pass
+
+
+def _draw(task: tuple[Picture, Path]) -> None:
+    picture, path = task
+    picture.draw(*picture.arguments, path)
