@@ -15,7 +15,20 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.files import safe_name, write_text
-from pipeline.sections import Cache, Dataset, Global, Main, MonteCarlo, Paths, Quantize, Route, Section, Split, WebCrawl
+from pipeline.sections import (
+    Cache,
+    Dataset,
+    Global,
+    Main,
+    MonteCarlo,
+    Paths,
+    Quantize,
+    Route,
+    Section,
+    Split,
+    TestSets,
+    WebCrawl,
+)
 
 
 class Config(Section):
@@ -25,6 +38,7 @@ class Config(Section):
     web_crawl: WebCrawl = WebCrawl()
     train_val_split: Split = Split()
     dataset: Dataset = Dataset()
+    test_sets: TestSets = TestSets()
     main: Main = Main()
     cache: Cache = Cache()
     quantize: Quantize = Quantize()

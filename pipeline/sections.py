@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -78,7 +79,32 @@ class Dataset(Section):
     demo: bool = Field(False, description="draw the embedded demo set first: src_dataset must end in /photos")
     copy_mode: Literal["copy", "hardlink", "symlink"] = Field("hardlink", description="hardlink copies where it must")
     near_duplicates: bool = Field(True, description="keep look-alike photos (copies, flips, turns) in one split")
-    workers: int = Field(0, ge=0, description="processes that verify; 0 takes every core")
+    examples: int = Field(4, ge=0, le=12, description="photos per species on the examples sheets; 0: no sheets")
+    workers: int = Field(0, ge=0, description="processes that verify and draw; 0 takes every core")
+
+
+class TestSets(Section):
+    """Test sets with a chosen imbalance, drawn from the test split; balanced: equally many photos per species."""
+
+    sets: dict[str, list[float]] = Field(
+        {"DI1": [0.8], "DI2": [0.4, 0.4], "DI3": [0.3, 0.3, 0.2]},
+        description="shares of the first, second, ... window of ranks; the species behind them get the rest",
+    )
+    window: int = Field(13, gt=0, description="species per window of ranks")
+    size: int = Field(1000, gt=0, description="photos of a set; fewer where the test split has too few")
+    export: bool = Field(False, description="also as folders of links: test_sets/<set>/<species>/")
+
+    @field_validator("sets")
+    @classmethod
+    def _are_named_shares(cls, sets: dict[str, list[float]]) -> dict[str, list[float]]:
+        for name, shares in sets.items():
+            if not re.fullmatch(r"\w[\w.-]*", name) or name in ("balanced", "test"):
+                raise ValueError(
+                    f"{name!r} is no name for a set: letters, digits, _ . -, and neither balanced nor test"
+                )
+            if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+                raise ValueError(f"the shares of {name} must be above 0 and sum to 1 at most")
+        return sets
 
 
 class RecipeSection(Section):

@@ -22,7 +22,7 @@ def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str) -> Counter[s
     counts: Counter[str] = Counter()
     for photo in photos:
         source, target = src / photo.path, dst / photo.path
-        counts["kept" if placed(source, target, mode) else _place_one(source, target, mode)] += 1
+        counts["kept" if placed(source, target, mode) else place_one(source, target, mode)] += 1
     return counts
 
 
@@ -40,7 +40,8 @@ def placed(source: Path, target: Path, mode: str) -> bool:
     return not target.is_symlink() and (alike and not same_file if mode == "copy" else alike or same_file)
 
 
-def _place_one(source: Path, target: Path, mode: str) -> str:
+def place_one(source: Path, target: Path, mode: str) -> str:
+    """Place one photo, whatever is there; returns "copied" or "linked"."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == "copy":
         return _copy(source, target)

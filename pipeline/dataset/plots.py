@@ -31,10 +31,12 @@ COLUMNS = 4  # panels in a row
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG safely and free the figure; letters that the font lacks are told in one line."""
-    with warnings.catch_warnings(record=True) as told, replacing(path) as temporary:
-        warnings.simplefilter("always")
-        figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
-    plt.close(figure)
+    try:
+        with warnings.catch_warnings(record=True) as told, replacing(path) as temporary:
+            warnings.simplefilter("always")
+            figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
+    finally:
+        plt.close(figure)
     if any("missing from" in str(one.message) for one in told):
         log.warning("  %s: the font lacks letters of some names, which show as boxes", path)
 

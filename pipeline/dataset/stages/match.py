@@ -12,9 +12,11 @@ from pipeline.dataset.stages.listing import analysis_files, matched_file
 from pipeline.dataset.stages.stage import Stage
 from pipeline.files import read_json, sha256, write_json
 
+REPORT = "match_report.json"
+
 
 def _outputs(config: Config) -> list[str]:
-    return [matched_file(config), "match_report.json"]
+    return [matched_file(config), REPORT]
 
 
 def _inputs(config: Config) -> dict[str, Any]:
