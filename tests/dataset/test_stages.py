@@ -208,7 +208,7 @@ def test_species_list_redoes_from_match(make_config: MakeConfig, lines: Lines, r
     run_stages(make_config(threshold), until="manifest")
     lines()
     run_stages(make_config(threshold, f"paths.web_crawl_output_json={region}"), until="manifest")
-    assert redone(lines()) == NAMES[1:-1]
+    assert redone(lines()) == TO_MANIFEST[1:]
     region.write_text(region.read_text().replace("Mantis", "Empusa"))
     run_stages(make_config(threshold, f"paths.web_crawl_output_json={region}"), until="manifest")
     assert redone(lines()) == ["match"]  # the same species match, so nothing after it changes
