@@ -89,7 +89,9 @@ class Stamp:
     """
 
     def __init__(self, path: Path, inputs: Mapping[str, Any], outputs: Sequence[Path]) -> None:
-        self.path, self.inputs, self.outputs = path, digest(inputs), outputs
+        self.path, self.inputs = path, digest(inputs)
+        alike = len({output.name for output in outputs}) < len(outputs)  # same names in several folders
+        self.outputs = {os.path.relpath(p, path.parent) if alike else p.name: p for p in outputs}
 
     def fresh(self) -> bool:
         """Whether the outputs exist and were made from exactly these inputs."""
@@ -97,9 +99,9 @@ class Stamp:
             known = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        if known.get("inputs") != self.inputs or set(known.get("outputs", {})) != {p.name for p in self.outputs}:
+        if known.get("inputs") != self.inputs or set(known.get("outputs", {})) != set(self.outputs):
             return False
-        return all(p.is_file() and known["outputs"][p.name] == sha256(p) for p in self.outputs)
+        return all(p.is_file() and known["outputs"][name] == sha256(p) for name, p in self.outputs.items())
 
     def clear(self) -> None:
         """Forget, before the work starts."""
@@ -107,7 +109,7 @@ class Stamp:
 
     def write(self) -> None:
         """Remember, after the work ended."""
-        write_json(self.path, {"inputs": self.inputs, "outputs": {p.name: sha256(p) for p in self.outputs}})
+        write_json(self.path, {"inputs": self.inputs, "outputs": {name: sha256(p) for name, p in self.outputs.items()}})
 
 
 def run_once(what: str, stamp: Stamp, again: bool, work: Callable[[], None]) -> None:

@@ -50,7 +50,7 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     for table in there:
         result["models"][table.name] = _on_known(table, known, config.seed)
     if known.any():
-        result["cascade"] = headline(truth[known], routed.answers[known], len(routed.labels), config.seed)
+        result["cascade"] = headline(truth[known], routed.answers[known], routed.labels, config.seed)
         result["cascade"]["communication_rate"] = float((routed.stage[known] == len(there) - 1).mean())
     path = config.output / "evaluation" / f"images_{safe_name(root.resolve().name)}.json"
     write_json(path, result)

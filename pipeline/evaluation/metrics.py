@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,78 +10,79 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
-from pipeline.labels import OTHER, LabelSpace
+from pipeline.edge.cascade import probabilities
+from pipeline.evaluation.scores import RESAMPLES, Floats, Ids, Sample, with_intervals
+from pipeline.labels import OTHER, LabelSpace, long_tail
 
-Ids = NDArray[np.int64]
-RESAMPLES = 1000
+Ratios = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 SCORES = ["precision", "recall", "f1-score"]
+USERS_NAMES = {  # what the predecessors called these error rates; lower is better
+    "false_positive_rate": "other_false_positive_rate",
+    "modified_precision": "other_false_discovery_rate",
+    "modified_recall": "dominant_sent_on_rate",
+    "modified_f1": "other_error_f1",
+}
 
 
-def macro_f1(truth: Ids, answers: Ids, labels: int) -> float:
-    """Mean F1 over the labels that occur in the truth; answers outside 0..labels-1 are wrong answers of no label."""
-    hit = np.bincount(truth[(truth == answers) & (truth >= 0)], minlength=labels)[:labels]
-    support = np.bincount(truth[truth >= 0], minlength=labels)[:labels]
-    said = np.bincount(answers[(answers >= 0) & (answers < labels)], minlength=labels)
-    occurs = support > 0
-    return float((2 * hit[occurs] / (support + said)[occurs]).mean()) if occurs.any() else 0.0
+def headline(
+    truth: Ids,
+    answers: Ids,
+    labels: LabelSpace,
+    seed: int,
+    *,
+    train: Mapping[str, int] | None = None,
+    ratios: Ratios | None = None,
+    confidence: Floats | None = None,
+) -> dict[str, Any]:
+    """Every headline figure with its interval: accuracy, macro and weighted scores, with and without "Other", and ECE.
+
+    train: photos per species to train on; gives the scores of head, middle and tail. ratios: further figures.
+    """
+    index = {name: i for i, name in enumerate(labels.names)}
+    parts = {part: np.array([index[n] for n in names if n in index]) for part, names in long_tail(train or {}).items()}
+    other = len(labels) - 1 if labels.has_other else None
+    parts = {part: ids for part, ids in parts.items() if len(ids)}
+    return with_intervals(Sample(truth, answers, len(labels), other, parts, ratios or {}, confidence), seed)
 
 
-def interval(truth: Ids, answers: Ids, labels: int, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % percentile bootstrap intervals of accuracy and macro F1 over photos (Efron & Tibshirani, 1993)."""
-    rng = np.random.default_rng(seed)
-    scores = []
-    for _ in range(RESAMPLES):
-        draw = rng.integers(0, len(truth), len(truth))
-        t, a = truth[draw], answers[draw]
-        scores.append(((t == a).mean(), macro_f1(t, a, labels)))
-    low, high = np.percentile(np.array(scores), [2.5, 97.5], axis=0)
-    return {"accuracy": (float(low[0]), float(high[0])), "macro_f1": (float(low[1]), float(high[1]))}
-
-
-def headline(truth: Ids, answers: Ids, labels: int, seed: int) -> dict[str, Any]:
-    """Accuracy and macro F1 with their intervals."""
-    ranges = interval(truth, answers, labels, seed)
-    return {
-        "photos": len(truth),
-        "accuracy": float((truth == answers).mean()),
-        "accuracy_95": ranges["accuracy"],
-        "macro_f1": macro_f1(truth, answers, labels),
-        "macro_f1_95": ranges["macro_f1"],
-    }
-
-
-def model_figures(truth: Ids, logits: NDArray[np.float32], labels: LabelSpace, seed: int) -> dict[str, Any]:
+def model_figures(
+    truth: Ids, logits: NDArray[np.float32], labels: LabelSpace, seed: int, train: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """All headline figures of one model: with top-3 and top-5, and for a cache its hits and the always-"Other" baseline."""
-    answers = logits.argmax(1)
+    answers, everything = logits.argmax(1), np.ones(len(truth))
     rank = (logits > logits[np.arange(len(truth)), truth][:, None]).sum(1)
-    figures = headline(truth, answers, len(labels), seed)
-    figures |= {f"top{k}": float((rank < k).mean()) for k in (3, 5) if k < len(labels)}
+    ratios: Ratios = {f"top{k}": (rank < k, everything) for k in (3, 5) if k < len(labels)}
     if labels.has_other:
-        figures |= cache_figures(truth, answers, len(labels) - 1)
+        ratios |= cache_ratios(truth, answers, len(labels) - 1)
+    sure = probabilities(logits).max(axis=1)
+    figures = headline(truth, answers, labels, seed, train=train, ratios=ratios, confidence=sure)
+    if labels.has_other:
+        discovery, sent_on = figures["other_false_discovery_rate"], figures["dominant_sent_on_rate"]
+        figures["other_error_f1"] = 2 * discovery * sent_on / (discovery + sent_on) if discovery + sent_on else 0.0
+        figures["users_names"] = {old: figures[name] for old, name in USERS_NAMES.items()}
     return figures
 
 
-def cache_figures(truth: Ids, answers: Ids, other: int) -> dict[str, float]:
-    """What a cache does to the cascade; a share of nothing is 0.
+def cache_ratios(truth: Ids, answers: Ids, other: int) -> Ratios:
+    """What a cache does to the cascade, as part and whole of the photos.
 
-    hit_share: photos that it answers. hit_precision: right ones among them. dominant_recall: photos of its species that
-    it answers rightly. Error rates, lower is better: other_false_positive_rate, photos of other species that it keeps;
-    other_false_discovery_rate, photos of its species among those that it calls "Other".
+    hit_share (= saving_rate): photos that it answers; communication_rate: the others. hit_precision: right ones among its
+    answers. dominant_recall: photos of its species that it answers rightly. Error rates, lower is better:
+    other_false_positive_rate, photos of other species that it keeps; other_false_discovery_rate, photos of its species
+    among those that it calls "Other"; dominant_sent_on_rate, photos that it calls "Other" among those of its species.
     """
-    hit, dominant = answers != other, truth != other
-
-    def share(part: NDArray[np.bool_], of: NDArray[np.bool_]) -> float:
-        return float(part[of].mean()) if of.any() else 0.0
-
+    hit, dominant, everything = answers != other, truth != other, np.ones(len(truth))
     right = truth == answers
     return {
-        "hit_share": float(hit.mean()),
-        "hit_precision": share(right, hit),
-        "dominant_recall": share(right, dominant),
-        "other_false_positive_rate": share(hit, ~dominant),
-        "other_false_discovery_rate": share(dominant, ~hit),
-        "macro_f1_without_other": macro_f1(truth, answers, other),
-        "always_other_accuracy": float((truth == other).mean()),
+        "hit_share": (hit, everything),
+        "saving_rate": (hit, everything),
+        "communication_rate": (~hit, everything),
+        "hit_precision": (right & hit, hit),
+        "dominant_recall": (right & dominant, dominant),
+        "other_false_positive_rate": (hit & ~dominant, ~dominant),
+        "other_false_discovery_rate": (dominant & ~hit, ~hit),
+        "dominant_sent_on_rate": (dominant & ~hit, dominant),
+        "always_other_accuracy": (~dominant, everything),
     }
 
 
@@ -120,8 +122,8 @@ def supports(rows: pd.DataFrame, labels: LabelSpace) -> dict[str, int]:
 
 def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> dict[str, float]:
     """Difference of two accuracies on the same photos, with its 95 % bootstrap interval."""
-    difference = a.astype(float) - b.astype(float)
-    rng = np.random.default_rng(seed)
-    draws = [difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(1000)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return {"mean": float(difference.mean()), "low_95": float(low), "high_95": float(high)}
+    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
+    n = len(a)
+    drawn = np.random.default_rng(seed).multinomial(n, [wins / n, losses / n, 1 - (wins + losses) / n], RESAMPLES)
+    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / n, [2.5, 97.5])
+    return {"mean": (wins - losses) / n, "low_95": float(low), "high_95": float(high)}

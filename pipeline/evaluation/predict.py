@@ -105,7 +105,14 @@ def load_predictions(path: Path) -> Predictions:
         logits = logits.reshape(table.num_rows, len(card["labels"]))
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no table of predictions of this project; delete it, run eval.py again") from error
-    return Predictions(table.drop_columns(["logits"]).to_pandas(), logits, card, data_hash)
+    rows = table.drop_columns(["logits"]).to_pandas()
+    wrong = (rows["reason"] == "").to_numpy() & ~np.isfinite(logits).all(axis=1)
+    if wrong.any():
+        raise DataError(
+            f"{path} holds logits that are not finite, first of {rows['image_path'][wrong.argmax()]}; delete it and run "
+            "eval.py again, and train the model anew if they come back"
+        )
+    return Predictions(rows, logits, card, data_hash)
 
 
 def stage_names(config: Config) -> list[str]:

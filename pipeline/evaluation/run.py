@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Config, save_config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.experiment import part, read_experiment, thresholds, unreadable, with_interval, write_csv
-from pipeline.evaluation.metrics import headline, model_figures, paired_difference, species_report, supports
+from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, species_report, supports
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, route, truth_ids
+from pipeline.evaluation.tables import FORMAT_VERSION, TABLES, Judged, judge, judge_cascade, write_tables
 from pipeline.files import Stamp, digest, run_once, sha256, write_json
 from pipeline.models.checkpoint import versions
 
@@ -21,7 +24,7 @@ PRECISIONS = ("fp32", "int8")
 
 
 def evaluate(config: Config) -> int:
-    """Write metrics.json, a report per model, and plots below the experiment's output folder, unless they are up to date.
+    """Write metrics.json, a report and tables per model, and plots below the experiment's output folder, where not up to date.
 
     Returns how many photos could not be read any more.
     """
@@ -41,20 +44,28 @@ def evaluation_stamp(config: Config) -> Stamp:
     files = [predictions_file(config, name, precision) for name in names for precision in PRECISIONS]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"no predictions at {missing[0]}; run eval.py with the same --config first")
-    inputs = {"predictions": [sha256(file) for file in files], "route": config.route.model_dump(), "seed": config.seed}
+    inputs = {
+        "predictions": [sha256(file) for file in files],
+        "route": config.route.model_dump(),
+        "seed": config.seed,
+        "format": FORMAT_VERSION,
+    }
     folder = config.output / "evaluation"
-    reports = [_report_file(folder, name, precision) for name in names for precision in PRECISIONS]
+    judged = [*(_variant(name, precision) for name in names for precision in PRECISIONS), "cascade"]
+    reports = [folder / f"report_{name}.csv" for name in judged]
+    details = [folder / name / table for name in judged for table in TABLES]
     pictures = [folder / "plots" / name for name in plots.PICTURES]
-    outputs = [config.output / "metrics.json", config.output / "config.yaml", folder / "report_cascade.csv"]
-    return Stamp(config.output / ".stamps" / "eval.json", inputs, [*outputs, *reports, *pictures])
+    outputs = [config.output / "metrics.json", config.output / "config.yaml", *reports, *details, *pictures]
+    return Stamp(config.output / ".stamps" / "eval.json", inputs, outputs)
 
 
-def _report_file(folder: Path, name: str, precision: str) -> Path:
-    return folder / f"report_{name}{'.int8' if precision == 'int8' else ''}.csv"
+def _variant(name: str, precision: str) -> str:
+    return f"{name}{'.int8' if precision == 'int8' else ''}"
 
 
 def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Predictions]]) -> None:
     result: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
         "experiment": config.experiment,
         "split": "test",
         "manifest": manifest.hash,
@@ -68,12 +79,14 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
     for precision, tables in predictions.items():
         test = part(tables, "test")
         for table in test:
-            result["models"].setdefault(table.name, {})[precision] = _model(config, manifest, table, precision, folder)
+            figures = _model(config, manifest, table, precision, folder)
+            result["models"].setdefault(table.name, {})[precision] = figures
         chosen = thresholds(config, tables)
         routed = route(test, chosen)
-        result["cascade"][precision] = _cascade(config, test, routed, chosen)
+        judged = judge_cascade(test, routed)
+        result["cascade"][precision] = _cascade(config, manifest, test, routed, judged, chosen)
         if precision == config.route.precision:
-            _report(manifest, test, routed, folder / "report_cascade.csv")
+            _write(manifest, judged, folder, "cascade")
             plots.draw(folder / "plots", tables, chosen, routed)
     for name in stage_names(config):
         _agreement(result["models"][name])
@@ -83,45 +96,69 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
 
 
 def _model(config: Config, manifest: Manifest, table: Predictions, precision: str, folder: Path) -> dict[str, Any]:
-    truth = table.labels.ids(table.rows["species"].tolist())
-    figures = model_figures(truth, table.logits, table.labels, config.seed)
+    judged = judge(table)
+    train = supports(manifest.part("train"), table.labels)
+    figures = model_figures(judged.truth, table.logits, table.labels, config.seed, train)
     file = model_file(config, table.name, precision)
     figures |= {
         "bytes": file.stat().st_size,
         "sha256": sha256(file),
         "infer_ms": float(table.rows["infer_ms"].median()),
     }
-    totals = supports(manifest.rows[manifest.rows["ok"]], table.labels)
-    train = supports(manifest.part("train"), table.labels)
-    report = species_report(truth, table.logits.argmax(1), table.labels, totals, train)
-    write_csv(_report_file(folder, table.name, precision), report)
+    _write(manifest, judged, folder, _variant(table.name, precision))
     return figures
 
 
-def _report(manifest: Manifest, test: list[Predictions], routed: Routed, path: Path) -> None:
-    truth = truth_ids(test[0].rows["species"].tolist(), routed.labels)
-    totals = supports(manifest.rows[manifest.rows["ok"]], routed.labels)
-    known = truth >= 0
-    write_csv(
-        path,
-        species_report(
-            truth[known], routed.answers[known], routed.labels, totals, supports(manifest.part("train"), routed.labels)
-        ),
-    )
+def _write(manifest: Manifest, judged: Judged, folder: Path, name: str) -> None:
+    """The users' report and the tables of one model or of the cascade."""
+    totals = supports(manifest.rows[manifest.rows["ok"]], judged.labels)
+    train = supports(manifest.part("train"), judged.labels)
+    known = judged.truth >= 0
+    report = species_report(judged.truth[known], judged.answers[known], judged.labels, totals, train)
+    write_csv(folder / f"report_{name}.csv", report)
+    write_tables(folder / name, judged)
 
 
-def _cascade(config: Config, test: list[Predictions], routed: Routed, chosen: list[float]) -> dict[str, Any]:
-    truth = truth_ids(test[0].rows["species"].tolist(), routed.labels)
+def _cascade(
+    config: Config, manifest: Manifest, test: list[Predictions], routed: Routed, judged: Judged, chosen: list[float]
+) -> dict[str, Any]:
     main = test[-1].logits.argmax(1)
-    alone = truth_ids(test[-1].rows["species"].tolist(), test[-1].labels)
+    alone = main == truth_ids(test[-1].rows["species"].tolist(), test[-1].labels)
+    flow = cascade_figures(test, routed)
+    figures = headline(
+        judged.truth, judged.answers, judged.labels, config.seed,
+        train=supports(manifest.part("train"), judged.labels), ratios=_flow(judged, routed, alone, len(test)),
+        confidence=judged.confidence,
+    )  # fmt: skip
+    for k, stage in enumerate(flow["stages"]):
+        for name in ("hit_rate", "accuracy", "error_rate"):
+            value, range_ = figures.pop(f"{k}_{name}"), figures.pop(f"{k}_{name}_95")
+            answers = stage["photos"] or name == "hit_rate"
+            stage |= {name: value, f"{name}_95": range_} if answers else {name: None}
     return {
         "thresholds": dict(zip(stage_names(config), chosen, strict=True)),
         "thresholds_chosen_on": "val" if config.route.threshold == "auto" else "config",
-        **headline(truth, routed.answers, len(routed.labels), config.seed),
-        "main_alone_accuracy": float((main == alone).mean()),
-        "accuracy_minus_main": paired_difference(routed.answers == truth, main == alone, config.seed),
-        **cascade_figures(test, routed),
+        **flow,
+        **figures,
+        "accuracy_minus_main": paired_difference(judged.right, alone, config.seed),
     }
+
+
+def _flow(judged: Judged, routed: Routed, alone: Any, stages: int) -> Ratios:
+    """Shares of the cascade as parts and wholes of the photos: what reaches main, and per stage hits and errors."""
+    everything = np.ones(len(judged.truth))
+    to_main = routed.stage == stages - 1
+    ratios: Ratios = {
+        "main_alone_accuracy": (alone, everything),
+        "communication_rate": (to_main, everything),
+        "saving_rate": (~to_main, everything),
+    }
+    for k in range(stages):
+        mine = routed.stage == k
+        ratios[f"{k}_hit_rate"] = (mine, everything)
+        ratios[f"{k}_accuracy"] = (mine & judged.right, mine)
+        ratios[f"{k}_error_rate"] = (mine & ~judged.right, mine)
+    return ratios
 
 
 def _agreement(figures: dict[str, Any]) -> None:

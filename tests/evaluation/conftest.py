@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from toy import Experiment, write_experiment
 
-from pipeline.evaluation import metrics
 from pipeline.evaluation.run import evaluate
 
 
@@ -26,7 +25,5 @@ def experiment(drawn: Experiment, tmp_path: Path) -> Experiment:
 def measured(drawn: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The toy experiment after evaluation; copy it."""
     copy = drawn.copy(tmp_path_factory.mktemp("measured") / "root")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "RESAMPLES", 50)
-        evaluate(copy.config())
+    evaluate(copy.config())
     return copy

@@ -169,6 +169,17 @@ def test_a_corrupt_export_is_one_sentence(experiment: Experiment) -> None:
 # tables that do not belong together ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    wrong = table(["a", "b"], np.array([[1, 0], [value, 0]]), ["a", "b"])
+    save_predictions(tmp_path / "main.parquet", wrong)
+    with pytest.raises(DataError, match=r"logits that are not finite, first of 1.png; delete it and run eval.py again"):
+        load_predictions(tmp_path / "main.parquet")
+    rows = wrong.rows.assign(reason=["", "is no image"])  # of an unreadable photo they are none
+    save_predictions(tmp_path / "main.parquet", replace(wrong, rows=rows))
+    assert len(load_predictions(tmp_path / "main.parquet").part("val").rows) == 1
+
+
 def test_tables_of_different_manifests() -> None:
     a, b = (table(["x", "y"], np.zeros((2, 2)), ["x", "y"], name) for name in ("cache", "main"))
     check_same_photos([a, b])

@@ -18,21 +18,17 @@ from toy import COLOURS, RECIPE, Experiment, cache_colours, write_model, write_p
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import DataError, LabelSpaceError, ModelError
-from pipeline.evaluation import metrics, plots
+from pipeline.evaluation import plots
 from pipeline.evaluation.folder import evaluate_folder, labelled_photos
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
 from pipeline.evaluation.routing import choose_thresholds, route, truth_ids
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
 from pipeline.evaluation.speed import speed
+from pipeline.evaluation.tables import TABLES
 from pipeline.files import sha256
 
 Lines = Callable[[], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 50)
 
 
 def read(path: Path) -> Any:
@@ -60,6 +56,7 @@ def test_all_that_is_promised_is_there(experiment: Experiment) -> None:
     there = {str(path.relative_to(evaluated.output)) for path in evaluated.output.rglob("*") if path.is_file()}
     reports = ["cache_0.5_0", "cache_0.5_0.int8", "main", "main.int8", "cascade"]
     promised = {"metrics.json", "config.yaml", *(f"evaluation/report_{name}.csv" for name in reports)}
+    promised |= {f"evaluation/{name}/{table}" for name in reports for table in TABLES}
     promised |= {f"evaluation/plots/{name}" for name in plots.PICTURES}
     promised |= {f"predictions/{name}.parquet" for name in reports[:-1]}
     assert promised <= there
@@ -82,7 +79,12 @@ def test_figures_are_of_test_and_agree_with_the_stored_predictions(evaluated: Co
         assert cascade["photos"] == len(right) == 30
         assert cascade["accuracy"] == right.mean()
         assert cascade["communication_rate"] == (routed.stage == 1).mean()
-        assert cascade["saving_rate"] == 1 - cascade["communication_rate"]
+        assert cascade["saving_rate"] == pytest.approx(1 - cascade["communication_rate"])
+        for k, stage in enumerate(cascade["stages"]):
+            mine = routed.stage == k
+            assert stage["hit_rate"] == mine.mean()
+            assert stage["hit_rate_95"][0] <= stage["hit_rate"] <= stage["hit_rate_95"][1]
+            assert stage["error_rate"] == pytest.approx((~right[mine]).mean())
         main = result["models"]["main"][precision]
         assert cascade["main_alone_accuracy"] == main["accuracy"]
         difference = cascade["accuracy_minus_main"]
