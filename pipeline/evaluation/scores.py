@@ -76,9 +76,9 @@ def with_intervals(sample: Sample, seed: int) -> dict[str, Any]:
         for name, value in score(sample, weights).items():
             drawn[name].append(value)
     result: dict[str, Any] = {"photos": n}
-    for name, value in figures.items():
+    for name, figure in figures.items():
         low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
-        result |= {name: value, f"{name}_95": [float(low), float(high)]}
+        result |= {name: figure, f"{name}_95": [float(low), float(high)]}
     return result
 
 

@@ -50,7 +50,8 @@ class Judged:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        return self.truth == self.answers
+        result: NDArray[np.bool_] = self.truth == self.answers
+        return result
 
     def names(self, ids: Ids) -> list[str]:
         """Name of each label."""
@@ -189,7 +190,8 @@ def class_metrics(judged: Judged) -> pd.DataFrame:
     sure = [judged.confidence[of[:, i] & said[:, i]] for i in ids]
 
     def per(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.divide(part, whole, out=np.full(len(ids), np.nan), where=whole > 0)
+        result: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(ids), np.nan), where=whole > 0)
+        return result
 
     return pd.DataFrame(
         {
