@@ -9,13 +9,18 @@ import sys
 from pipeline.console import configuration, parser, run
 
 EXAMPLES = """  monte_carlo.py --config configs/demo.yaml --model both --input_size 160 --runs 10 --samples 500 --out_prefix myexp
-  monte_carlo.py --config configs/demo.yaml --runs 10000 --samples 1000"""
+  monte_carlo.py --config configs/demo.yaml --runs 10000 --samples 1000
+  monte_carlo.py --config configs/demo.yaml --model both caches big       the cascade, without main, main alone
+  monte_carlo.py --config configs/demo.yaml --set monte_carlo.mix=uniform --set monte_carlo.dirichlet=20"""
 
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument(
-        "--model", choices=["small", "big", "both"], default="both", help="cache, main, or the cascade"
+        "--model",
+        nargs="+",
+        default=["both"],
+        help="small (first cache), big (main), both (the cascade), caches (no main), a stage's name, or an .onnx file",
     )
     arguments.add_argument("--runs", "--num_runs", type=int, help="how many runs")
     arguments.add_argument("--samples", "--sample_size", type=int, help="photos per run")
@@ -35,7 +40,8 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.evaluation.simulation import monte_carlo
 
-    monte_carlo(config, arguments.model, arguments.out_prefix, arguments.input_size or ())
+    for model in arguments.model:
+        monte_carlo(config, model, arguments.out_prefix, arguments.input_size or ())
 
 
 if __name__ == "__main__":

@@ -87,14 +87,21 @@ def cache_ratios(truth: Ids, answers: Ids, other: int) -> Ratios:
 
 
 def species_report(
-    truth: Ids, answers: Ids, labels: LabelSpace, totals: dict[str, int], train: dict[str, int]
+    truth: Ids,
+    answers: Ids,
+    labels: LabelSpace,
+    totals: dict[str, int],
+    train: dict[str, int],
+    weights: Floats | None = None,
 ) -> pd.DataFrame:
     """The users' table: species by rising F1, then accuracy, macro avg, weighted avg. Supports in photos.
 
     total_support and train_support come from the data set; a label without test photos is kept, with support 0, but is
-    no part of the macro avg, whose F1 so is the macro F1 of all other figures.
+    no part of the macro avg, whose F1 so is the macro F1 of all other figures. weights: how often each photo counts.
     """
-    scores = precision_recall_fscore_support(truth, answers, labels=range(len(labels)), zero_division=0)
+    scores = precision_recall_fscore_support(
+        truth, answers, labels=range(len(labels)), zero_division=0, sample_weight=weights
+    )
     species = pd.DataFrame(dict(zip(SCORES, scores, strict=False)), index=list(labels.names))
     species["support"] = scores[3].astype(int)
     species["train_support"] = [train.get(name, 0) for name in labels.names]
@@ -102,7 +109,7 @@ def species_report(
     occurs = species[species["support"] > 0]
     means = pd.DataFrame(
         {
-            "accuracy": {"precision": float((truth == answers).mean())},
+            "accuracy": {"precision": float(np.average(truth == answers, weights=weights))},
             "macro avg": occurs[SCORES].mean(),
             "weighted avg": occurs[SCORES].mul(occurs["support"], axis=0).sum() / max(1, occurs["support"].sum()),
         }

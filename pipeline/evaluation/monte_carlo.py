@@ -2,66 +2,155 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.evaluation.scores import CELLS, Floats, Ids, Sample, score
 
-CHUNK = 250  # runs at a time; bounds the memory and changes no figure
+NORMAL_95 = 1.96  # standard errors on each side of a mean that hold 95 %
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Per photo: true label, answer (below 0: none), and whether it was sent on to main; labels: how many there are."""
+class Day:
+    """How the photos of a run are drawn.
 
-    truth: NDArray[np.int64]
-    answers: NDArray[np.int64]
-    sent_on: NDArray[np.bool_]
-    labels: int
-
-
-def simulate(outcome: Outcome, runs: int, samples: int, seed: int, chunk: int = CHUNK) -> pd.DataFrame:
-    """One row per run: accuracy, macro_f1 (over the labels that occur in the run), communication_rate.
-
-    Each run draws `samples` photos with replacement, each photo alike; run r draws from the generator of (seed, r), so a
-    figure depends neither on the chunk size nor on how many runs follow.
+    species: of each photo, as an index. mix: share of each species; none: every photo alike. dirichlet: each run draws
+    its own mix from Dirichlet(dirichlet * mix), so that the mean stays and a smaller number is wilder; 0: the mix as it
+    is. every_species: one photo of each species of the mix first, as the predecessors drew; the rest by the mix.
     """
-    n = len(outcome.truth)
-    if n == 0:
-        raise DataError("there are no photos to draw from; the test part is empty")
-    parts = []
-    for first in range(0, runs, chunk):
-        count = min(chunk, runs - first)
-        draws = np.stack([np.random.default_rng([seed, first + r]).integers(0, n, samples) for r in range(count)])
-        parts.append(_score(outcome, draws))
-    table = pd.DataFrame(np.concatenate(parts), columns=["accuracy", "macro_f1", "communication_rate"])
-    return table.rename_axis("run").reset_index()
+
+    species: Ids
+    samples: int
+    mix: Floats | None = None
+    replacement: bool = True
+    every_species: bool = False
+    dirichlet: float = 0.0
+    photos: Ids = field(init=False)  # per species
+
+    def __post_init__(self) -> None:
+        if not len(self.species):
+            raise DataError("there are no photos to draw from; the part of the data set is empty")
+        kinds = int(self.species.max()) + 1 if self.mix is None else len(self.mix)
+        object.__setattr__(self, "photos", np.bincount(self.species, minlength=kinds))
+        drawn = (self.photos > 0) & (self.shares > 0)
+        if not drawn.any():
+            raise DataError(
+                "the mix of species leaves none that has a photo to draw; change monte_carlo.mix or .missing"
+            )
+        if self.every_species and self.samples < drawn.sum():
+            raise DataError(
+                f"{self.samples} samples cannot hold each of the {drawn.sum()} species once; set monte_carlo.samples to "
+                f"at least {drawn.sum()}, or monte_carlo.every_species to false"
+            )
+        if not self.replacement and self.samples > (there := self.photos[drawn].sum()):
+            raise DataError(
+                f"{self.samples} samples cannot be drawn from {there} photos without replacement; lower "
+                "monte_carlo.samples, or set monte_carlo.replacement to true"
+            )
+
+    @property
+    def shares(self) -> Floats:
+        """Share of each species; those without photos have none."""
+        shares = self.photos / len(self.species) if self.mix is None else self.mix * (self.photos > 0)
+        result: Floats = shares / max(shares.sum(), np.finfo(float).tiny)
+        return result
+
+    def draw(self, rng: np.random.Generator) -> Ids:
+        """Indexes of the photos of one run."""
+        if self.mix is None and self.replacement and not self.every_species and not self.dirichlet:
+            return rng.integers(0, len(self.species), self.samples)
+        shares = self.shares
+        if self.dirichlet:
+            there = np.flatnonzero(shares)
+            shares[there] = rng.dirichlet(self.dirichlet * shares[there])
+        weight = (shares / np.maximum(self.photos, 1))[self.species]
+        once = self._once(rng) if self.every_species else np.array([], np.int64)
+        left = self.samples - len(once)
+        if self.replacement:
+            sums = np.cumsum(weight)
+            return np.concatenate([once, np.searchsorted(sums, rng.random(left) * sums[-1], side="right")])
+        # weighted, without replacement: the smallest of exponential times (Efraimidis & Spirakis, 2006)
+        times = rng.exponential(size=len(weight)) / np.maximum(weight, np.finfo(float).tiny)
+        times[once] = np.inf
+        return np.concatenate([once, np.argsort(times, kind="stable")[:left]])
+
+    def _once(self, rng: np.random.Generator) -> Ids:
+        """One photo of every species of the mix."""
+        wanted = np.flatnonzero((self.photos > 0) & (self.shares > 0))
+        first = np.cumsum(self.photos) - self.photos
+        place = first + np.floor(rng.random(len(self.photos)) * self.photos).astype(np.int64)
+        result: Ids = np.argsort(self.species, kind="stable")[place[wanted]]
+        return result
 
 
-def _score(outcome: Outcome, draws: NDArray[np.int64]) -> NDArray[np.float64]:
-    runs, k = len(draws), outcome.labels
-    truth, answers = outcome.truth[draws], outcome.answers[draws]
-    right = truth == answers
-    run = np.arange(runs)[:, None] * k
+@dataclass(frozen=True)
+class Simulation:
+    """runs: one row per run, one column per figure. drawn: how often each photo was drawn, over all runs."""
 
-    def count(ids: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.bincount((run + ids)[keep], minlength=runs * k).reshape(runs, k)
-
-    support, said, hit = count(truth, truth >= 0), count(answers, answers >= 0), count(truth, right)
-    occurs = support > 0
-    f1 = np.divide(2 * hit, support + said, out=np.zeros((runs, k)), where=occurs)
-    macro = f1.sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)
-    return np.stack([right.mean(axis=1), macro, outcome.sent_on[draws].mean(axis=1)], axis=1)
+    runs: pd.DataFrame
+    drawn: Floats
 
 
-def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Mean over the runs and the range that holds 95 % of them, per figure."""
+def simulate(sample: Sample, day: Day, runs: int, seed: int, cells: int = CELLS) -> Simulation:
+    """Score `runs` days. Run r draws from the generator of (seed, r), so a figure depends neither on the chunk size nor
+    on how many runs follow. cells: photos x runs held at a time.
+    """
+    n = len(sample.truth)
+    rows = max(1, cells // n)
+    parts, drawn = [], np.zeros(n)
+    for first in range(0, runs, rows):
+        chunk = range(first, min(first + rows, runs))
+        weights = np.stack(
+            [np.bincount(day.draw(np.random.default_rng([seed, run])), minlength=n) for run in chunk]
+        ).astype(np.float64)
+        drawn += weights.sum(axis=0)
+        parts.append(pd.DataFrame(score(sample, weights)))
+    return Simulation(pd.concat(parts, ignore_index=True).rename_axis("run").reset_index(), drawn)
+
+
+def summary(sample: Sample, found: Simulation) -> dict[str, dict[str, Any]]:
+    """Per figure: mean over the runs with its interval, the range that holds 95 % of the runs, and the pooled figure."""
+    pooled = score(sample, found.drawn[None])
     figures = {}
-    for name in ("accuracy", "macro_f1", "communication_rate"):
-        low, high = np.percentile(table[name], [2.5, 97.5])
-        figures[name] = {"mean": float(table[name].mean()), "low_95": float(low), "high_95": float(high)}
+    for name in found.runs.columns.drop("run"):
+        values = found.runs[name].to_numpy()
+        low, high = np.percentile(values, [2.5, 97.5])
+        mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        half = NORMAL_95 * spread / np.sqrt(len(values))
+        figures[name] = {
+            "mean": mean,
+            "mean_95": [mean - half, mean + half],
+            "sd": spread,
+            "low_95": float(low),
+            "high_95": float(high),
+            "pooled": float(pooled[name][0]),
+        }
     return figures
+
+
+def runs_enough(spread: float, within: float) -> int:
+    """How many runs hold the mean's 95 % interval within +- `within`, for runs of this standard deviation."""
+    return max(1, int(np.ceil((NORMAL_95 * spread / within) ** 2)))
+
+
+def storage(rate: float, photo_kb: float, limit_mb: float, runs: int, seed: int) -> dict[str, Any] | None:
+    """How many photos a device can look at until those it must keep (a share `rate` of all) fill limit_mb; none: never.
+
+    The count of looks until the m-th kept photo is negative binomial, so no photo needs to be drawn.
+    """
+    kept = int(np.ceil(limit_mb * 1024 / photo_kb))
+    if rate <= 0:
+        return None
+    looked = kept + np.random.default_rng([seed, runs]).negative_binomial(kept, min(rate, 1.0), runs)
+    low, high = np.percentile(looked, [2.5, 97.5])
+    mean = float(looked.mean())
+    return {
+        "limit_mb": limit_mb,
+        "photo_kb": photo_kb,
+        "kept": kept,
+        "looked_at": {"mean": mean, "low_95": float(low), "high_95": float(high)},
+    }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from pipeline.dataset.plots import save
+from pipeline.evaluation.monte_carlo import NORMAL_95, runs_enough
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import NEVER, Routed, route, truth_ids
 
@@ -132,4 +136,58 @@ def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path
     axes.set(xlabel="share of all test photos", title="Which stage answers")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / len(test)), ncols=2, fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def convergence(runs: pd.DataFrame, means: Mapping[str, float], within: float, path: Path) -> None:
+    """Mean over the first runs with its 95 % interval, and after how many runs that is within +- `within`."""
+    figure, all_axes = plt.subplots(len(means), figsize=(8, 2.2 * len(means)), sharex=True)
+    count = np.arange(1, len(runs) + 1)
+    for axes, (name, mean) in zip(np.atleast_1d(all_axes), means.items(), strict=True):
+        values = runs[name].to_numpy()
+        running = np.cumsum(values) / count
+        variance = np.maximum(np.cumsum(values**2) / count - running**2, 0) * count / np.maximum(count - 1, 1)
+        half = NORMAL_95 * np.sqrt(variance / count)
+        start = min(9, len(runs) - 1)  # the spread of a few runs says nothing
+        axes.fill_between(count[start:], (running - half)[start:], (running + half)[start:], color=GREEN, alpha=0.25)
+        axes.plot(count, running, color=GREEN)
+        axes.axhline(mean, color="0.5", linewidth=0.8, linestyle=":")
+        need = runs_enough(float(values.std(ddof=1)) if len(values) > 1 else 0.0, within)
+        axes.set_title(f"{name.replace('_', ' ')}: {need:,} runs are enough for ±{within:g}", fontsize=10, loc="left")
+        if need <= len(runs):
+            axes.axvline(need, color=RED, linewidth=1)
+        spread = max(3 * float(half[start]), 1e-3)
+        axes.set_ylim(mean - spread, mean + spread)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="runs", xscale="log" if len(runs) > 100 else "linear")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    figure.suptitle("Mean over the runs so far, and its 95 % interval")
+    figure.tight_layout()
+    save(figure, path)
+
+
+def whole_confusion(matrix: pd.DataFrame, title: str, path: Path) -> None:
+    """Row-percent confusion of every label that occurs; every cell from 1 % on with its number."""
+    kept = matrix.index[(matrix.sum(axis=1) + matrix.sum(axis=0)) > 0]
+    counts = matrix.loc[kept, kept].to_numpy()
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 3.0 + 0.17 * len(kept)
+    figure, axes = plt.subplots(figsize=(side, side))
+    axes.imshow(percent, cmap="Greens", norm=PowerNorm(0.5, 0, 100))
+    for i, j in zip(*np.nonzero(percent >= 1), strict=True):
+        colour = ("white" if percent[i, j] > 35 else "black") if i == j else RED
+        axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", fontsize=5, color=colour)
+    size = 6 if len(kept) > 20 else 8
+    axes.set_xticks(range(len(kept)), kept, rotation=90, fontsize=size)
+    axes.set_yticks(
+        range(len(kept)), [f"{n} ({c:,})" for n, c in zip(kept, counts.sum(axis=1), strict=True)], fontsize=size
+    )
+    axes.xaxis.set_ticks_position("top")
+    axes.set_xticks(np.arange(len(kept)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(kept)) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.93", linewidth=0.4)
+    axes.tick_params(which="minor", length=0)
+    axes.set(xlabel="answer", ylabel="truth (photos)")
+    axes.set_title(f"Where the photos went, % of each row: {title}", fontsize=11)
     save(figure, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.files import Stamp, replacing, run_once, sha256
 from pipeline.labels import LabelSpace
 
 TIMES = ("decode_ms", "preprocess_ms", "infer_ms")
+SPLITS: tuple[str, ...] = ("val", "test")  # what every evaluation needs
 WARM_UP = 5  # photos looked at before times count
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
@@ -128,26 +129,40 @@ def model_file(config: Config, name: str, precision: str) -> Path:
     return path
 
 
-def predictions_file(config: Config, name: str, precision: str) -> Path:
+def predictions_file(config: Config, name: str, precision: str, splits: Sequence[str] = SPLITS) -> Path:
     """Where the predictions of a model are kept."""
-    return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}.parquet"
+    part = "" if splits == SPLITS else f".{'_'.join(splits)}"
+    return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}{part}.parquet"
 
 
-def predict_stages(config: Config, manifest: Manifest, precision: str) -> list[Predictions]:
+def predict_stages(
+    config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = SPLITS
+) -> list[Predictions]:
     """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again."""
-    rows = manifest.rows[manifest.rows["split"].isin(["val", "test"])]
+    rows = manifest.rows[manifest.rows["split"].isin(splits)]
     found = []
     for name in stage_names(config):
-        source, target = model_file(config, name, precision), predictions_file(config, name, precision)
-        stamp = Stamp(
-            target.parent / ".stamps" / f"{target.stem}.json",
-            {"model": sha256(source), "data": manifest.hash},
-            [target],
-        )
-        run_once(f"predict   {target.stem}", stamp, False, partial(_predict_one, manifest, rows, source, target))
+        source, target = model_file(config, name, precision), predictions_file(config, name, precision, splits)
+        _once(target, source, manifest, partial(_predict_one, manifest, rows, source, target))
         found.append(load_predictions(target))
     check_same_photos(found)
     return found
+
+
+def predict_file(source: Path, manifest: Manifest, split: str, target: Path) -> Predictions:
+    """Predictions of any exported model of this project, also of another data set's, on one split."""
+    model, rows = Model(source, threads=1), manifest.part(split)
+    _once(
+        target, source, manifest, lambda: save_predictions(target, predict(model, manifest.root, rows, manifest.hash))
+    )
+    return load_predictions(target)
+
+
+def _once(target: Path, source: Path, manifest: Manifest, work: Callable[[], None]) -> None:
+    """Predict unless the stored predictions are of the same model file and data."""
+    inputs = {"model": sha256(source), "data": manifest.hash}
+    stamp = Stamp(target.parent / ".stamps" / f"{target.stem}.json", inputs, [target])
+    run_once(f"predict   {target.stem}", stamp, False, work)
 
 
 def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: Path) -> None:

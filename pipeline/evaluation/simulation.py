@@ -1,4 +1,4 @@
-"""Monte Carlo of an experiment: its stored test predictions, one model or the cascade, into result files."""
+"""Monte Carlo of an experiment: its stored predictions, one model or a cascade, into result files."""
 
 from __future__ import annotations
 
@@ -7,74 +7,160 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.errors import DataError
+from pipeline.dataset.manifest import Manifest
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation import plots
 from pipeline.evaluation.experiment import part, read_experiment, thresholds, write_csv
-from pipeline.evaluation.monte_carlo import Outcome, simulate, summary
-from pipeline.evaluation.predict import Predictions, predict_stages, predictions_file
-from pipeline.evaluation.routing import route, truth_ids
+from pipeline.evaluation.metrics import species_report, supports
+from pipeline.evaluation.mixes import species_mix
+from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
+from pipeline.evaluation.predict import SPLITS, Predictions, predict_file, predict_stages, predictions_file
+from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
 from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_json
-from pipeline.labels import LabelSpace
+
+TOLD = ("accuracy", "macro_f1", "communication_rate", "outside_rate")
+ENOUGH = 0.002  # half the width that the 95 % interval of a mean may have
+OUTSIDE_ROW = "(no answer, or none of this data set)"
 
 
 def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[int] = ()) -> dict[str, Any]:
-    """Simulate small (the first cache), big (main) or both (the cascade) on test; writes <prefix>_<model>.json and runs."""
+    """Simulate days of one model or cascade; writes <prefix>_<model>.json, its runs, pooled report and pictures.
+
+    model: small (the first cache), big (main), both (the cascade), caches (the cascade without main), a stage's name, or
+    an ONNX file of another label set, whose answers that are no species of this data set count as outside.
+    """
     manifest = read_experiment(config)
     tables = predict_stages(config, manifest, config.route.precision)
-    used = {"small": tables[:1], "big": tables[-1:], "both": tables}[model]
+    chosen = thresholds(config, tables)
+    used, files = _used(config, manifest, model, tables)
     sizes = {table.name: table.card["recipe"]["size"] for table in used}
     if input_sizes and set(sizes.values()) != set(input_sizes):
         told = " ".join(map(str, input_sizes))
         raise DataError(f"--input_size {told} does not fit the models: {sizes}; the recipe fixes the input size")
-    chosen = thresholds(config, tables)
-    outcome = _outcome(model, part(tables, "test"), chosen)
-    name = f"{safe_name(prefix)}_{model}"
+    name = f"{safe_name(prefix)}_{safe_name(model)}"
     folder = config.output / "monte_carlo"
-    outputs = [folder / f"{name}.json", folder / f"{name}_runs.csv"]
+    outputs = [
+        folder / f"{name}{end}" for end in (".json", "_runs.csv", "_report.csv", "_convergence.png", "_confusion.png")
+    ]
+    settings = config.monte_carlo
     inputs = {
-        "predictions": [sha256(predictions_file(config, table.name, config.route.precision)) for table in used],
+        "predictions": [sha256(file) for file in files],
         "thresholds": chosen,
-        "settings": config.monte_carlo.model_dump(),
+        "settings": settings.model_dump(mode="json"),
+        "mix": [sha256(file) for file in (settings.observed, settings.dates) if file and file.is_file()],
+        "manifest": manifest.hash,
         "seed": config.seed,
     }
     stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
-    run_once(
-        "simulate ", stamp, config.global_.overwrite, lambda: _simulate(config, model, outcome, outputs[0], outputs[1])
-    )
+
+    def work() -> None:
+        subject = _subject(model, part(used, settings.split), chosen, manifest)
+        _simulate(config, manifest, model, subject, outputs)
+
+    run_once("simulate ", stamp, config.global_.overwrite, work)
     result: dict[str, Any] = read_json(outputs[0], "simulation")
-    log.info("monte carlo of %s: %d runs of %d test photos", model, result["runs"], result["samples"])
-    for name in ("accuracy", "macro_f1", "communication_rate"):
-        f = result[name]
-        log.info("  %-19s %.4f, 95 %% of the runs in [%.4f, %.4f]", name, f["mean"], f["low_95"], f["high_95"])
+    _tell(model, result)
     return result
 
 
-def _simulate(config: Config, model: str, outcome: Outcome, figures: Path, runs: Path) -> None:
-    table = simulate(outcome, config.monte_carlo.runs, config.monte_carlo.samples, config.seed)
+def _used(
+    config: Config, manifest: Manifest, model: str, tables: list[Predictions]
+) -> tuple[list[Predictions], list[Path]]:
+    """The predictions that a simulation reads, and their files."""
+    if model.endswith(".onnx"):
+        file = (
+            config.output / "predictions" / f"outside_{safe_name(Path(model).stem)}.{config.monte_carlo.split}.parquet"
+        )
+        return [predict_file(Path(model), manifest, config.monte_carlo.split, file)], [file]
+    stages = {"small": tables[:1], "big": tables[-1:], "both": tables, "caches": tables[:-1]}
+    stages |= {table.name: [table] for table in tables}
+    if model not in stages:
+        raise ConfigError(f"no model {model!r} to simulate; choose of {', '.join(stages)}, or an .onnx file")
+    names = [table.name for table in stages[model]]
+    splits = SPLITS
+    if config.monte_carlo.split not in splits:
+        splits = (config.monte_carlo.split,)
+        tables = predict_stages(config, manifest, config.route.precision, splits)
+    files = [predictions_file(config, name, config.route.precision, splits) for name in names]
+    return [table for table in tables if table.name in names], files
+
+
+def _subject(model: str, tables: list[Predictions], chosen: list[float], manifest: Manifest) -> Subject:
+    species = manifest.species()
+    if model in CASCADES:
+        return cascade_subject(tables, chosen[: len(tables)], species, caches_only=model == "caches")
+    return model_subject(tables[0], species if model.endswith(".onnx") else tables[0].labels)
+
+
+def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, outputs: list[Path]) -> None:
+    settings, rows = config.monte_carlo, subject.rows
+    figures, runs, report, convergence, confusion = outputs
+    names = manifest.species().names
+    place = {name: i for i, name in enumerate(names)}
+    good = manifest.rows[manifest.rows["ok"]]
+    day = Day(
+        np.array([place[name] for name in rows["species"]]), settings.samples, species_mix(settings, names, good),
+        settings.replacement, settings.every_species, settings.dirichlet,
+    )  # fmt: skip
+    found = simulate(subject.sample, day, settings.runs, config.seed)
+    told = summary(subject.sample, found)
+    sizes = [file.stat().st_size for path in rows["image_path"] if (file := manifest.root / path).is_file()]
+    photo_kb = settings.photo_kb or (float(np.mean(sizes)) / 1024 if sizes else None)
+    rate = told["communication_rate"]["pooled"]
     result = {
         "model": model,
-        "runs": config.monte_carlo.runs,
-        "samples": config.monte_carlo.samples,
-        "drawn_from": "test",
-        "photos": len(outcome.truth),
+        "runs": settings.runs,
+        "samples": settings.samples,
+        "drawn_from": settings.split,
+        "mix": settings.mix,
+        "replacement": settings.replacement,
+        "every_species": settings.every_species,
+        "photos": len(rows),
+        "species_without_photos": [
+            name for name, n in zip(names, np.bincount(day.species, minlength=len(names)), strict=True) if not n
+        ],
         "precision": config.route.precision,
-        **summary(table),
+        **told,
+        "runs_enough": {name: runs_enough(told[name]["sd"], ENOUGH) for name in TOLD if name in told}
+        | {"within": ENOUGH},
+        "storage": storage(rate, photo_kb, settings.storage_mb, settings.runs, config.seed) if photo_kb else None,
     }
+    write_csv(runs, found.runs)
+    write_csv(report, _pooled_report(subject, found.drawn, manifest))
+    plots.convergence(found.runs, {name: told[name]["mean"] for name in TOLD[:3]}, ENOUGH, convergence)
+    plots.whole_confusion(
+        subject.confusion(found.drawn), f"{settings.runs} days of {settings.samples} photos, {model}", confusion
+    )
     write_json(figures, result)
-    write_csv(runs, table)
 
 
-def _outcome(model: str, test: list[Predictions], chosen: list[float]) -> Outcome:
-    species = test[0].rows["species"].tolist()
-    if model == "both":
-        routed = route(test, chosen)
-        return Outcome(
-            truth_ids(species, routed.labels), routed.answers, routed.stage == len(test) - 1, len(routed.labels)
-        )
-    table = test[0] if model == "small" else test[-1]
-    answers = table.logits.argmax(1).astype(np.int64)
-    labels: LabelSpace = table.labels
-    sent_on = answers == len(labels) - 1 if labels.has_other else np.ones(len(answers), bool)
-    return Outcome(labels.ids(species), answers, sent_on, len(labels))
+def _pooled_report(subject: Subject, drawn: Any, manifest: Manifest) -> pd.DataFrame:
+    """The users' report over the photos of all runs; answers outside the label space have a row of their own."""
+    sample, known = subject.sample, subject.sample.truth >= 0
+    totals = supports(manifest.rows[manifest.rows["ok"]], subject.labels)
+    train = supports(manifest.part("train"), subject.labels)
+    report = species_report(
+        sample.truth[known], sample.answers[known], subject.labels, totals, train, weights=drawn[known]
+    )
+    outside = drawn[sample.answers < 0].sum()
+    if outside:
+        report = pd.concat([report, pd.DataFrame([{"species": OUTSIDE_ROW, "support": outside}])], ignore_index=True)
+    return report
+
+
+def _tell(model: str, result: dict[str, Any]) -> None:
+    log.info(
+        "monte carlo of %s: %d runs of %d %s photos", model, result["runs"], result["samples"], result["drawn_from"]
+    )
+    for name in TOLD:
+        if f := result.get(name):
+            log.info("  %-19s %.4f, 95 %% of the runs in [%.4f, %.4f]", name, f["mean"], f["low_95"], f["high_95"])
+    if kept := result["storage"]:
+        log.info(
+            "  storage: %.0f MB hold %d photos of %.1f KB, full after %.0f photos",
+            kept["limit_mb"], kept["kept"], kept["photo_kb"], kept["looked_at"]["mean"],
+        )  # fmt: skip

@@ -103,11 +103,16 @@ def write_tables(folder: Path, judged: Judged) -> None:
 
 
 def confusion(judged: Judged) -> pd.DataFrame:
-    """Photos per true (row) and answered (column) label; a last row and column for what has no label, where there is any."""
-    k = len(judged.labels)
-    truth, answers = np.where(judged.truth < 0, k, judged.truth), np.where(judged.answers < 0, k, judged.answers)
-    matrix = np.bincount(truth * (k + 1) + answers, minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
-    names = [*judged.labels.names, NO_LABEL]
+    """Photos per true and answered label."""
+    return count_confusion(judged.truth, judged.answers, judged.labels)
+
+
+def count_confusion(truth: Ids, answers: Ids, labels: LabelSpace, weights: Floats | None = None) -> pd.DataFrame:
+    """Rows: truth, columns: answers; a last row and column for what has no label, where there is any."""
+    k = len(labels)
+    pairs = np.where(truth < 0, k, truth) * (k + 1) + np.where(answers < 0, k, answers)
+    matrix = np.bincount(pairs, weights, minlength=(k + 1) ** 2).astype(np.int64).reshape(k + 1, k + 1)
+    names = [*labels.names, NO_LABEL]
     if not matrix[k].any() and not matrix[:, k].any():
         matrix, names = matrix[:k, :k], names[:k]
     return pd.DataFrame(matrix, index=names, columns=names)

@@ -17,7 +17,8 @@ from toy import COLOURS, RECIPE, Experiment, cache_colours, write_model, write_p
 
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import read_manifest, write_manifest
-from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.edge.errors import BundleError
+from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import plots
 from pipeline.evaluation.folder import evaluate_folder, labelled_photos
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
@@ -356,10 +357,56 @@ def test_input_size_is_checked_against_the_models_that_are_used(experiment: Expe
         monte_carlo(config, "both", "x", (32,))
 
 
+@pytest.mark.parametrize("model", ["caches", "cache_0.5_0", "main"])
+def test_simulation_of_caches_without_main_and_of_stages_by_name(evaluated: Config, model: str) -> None:
+    result = monte_carlo(evaluated, model, "x")
+    report = pd.read_csv(evaluated.output / "monte_carlo" / f"x_{model}_report.csv").set_index("species")
+    if model == "caches":
+        assert result["accuracy"]["pooled"] <= 1 - result["communication_rate"]["pooled"]
+        assert result["hit_rate_cache_0.5_0"]["pooled"] == pytest.approx(result["saving_rate"]["pooled"])
+        left = result["communication_rate"]["pooled"] * 50 * 40
+        assert report.loc["(no answer, or none of this data set)", "support"] == pytest.approx(left)
+    else:
+        small_or_big = monte_carlo(evaluated, {"cache_0.5_0": "small", "main": "big"}[model], "x")
+        assert result == {**small_or_big, "model": model}
+    assert report.loc["accuracy", "precision"] == pytest.approx(result["accuracy"]["pooled"], abs=1e-5)
+
+
+def test_simulation_of_a_model_of_another_label_set(evaluated: Config, tmp_path: Path) -> None:
+    """Its answers that are no species of this data set are outside, and wrong."""
+    colours = {"Bombus terrestris": COLOURS["Apis mellifera"], **COLOURS}
+    colours["Apis mellifera"] = (0, 0, 0)  # so every bee is taken for a bumblebee
+    path = write_model(tmp_path / "wider.onnx", colours, name="wider", data_hash="another")
+    result = monte_carlo(evaluated, str(path), "x")
+    assert result["outside_rate"]["mean"] == pytest.approx(12 / 30, abs=0.1)
+    assert result["accuracy"]["mean"] == pytest.approx(18 / 30, abs=0.15)
+    with pytest.raises(
+        ConfigError, match="no model 'huge' to simulate; choose of small, big, both, caches, cache_0.5_0"
+    ):
+        monte_carlo(evaluated, "huge", "x")
+    with pytest.raises(BundleError, match="no model file"):
+        monte_carlo(evaluated, str(tmp_path / "no.onnx"), "x")
+
+
+def test_simulation_draws_from_other_parts_and_by_other_mixes(evaluated: Config) -> None:
+    settings = ["monte_carlo.every_species=true", "monte_carlo.mix=uniform", "monte_carlo.split=train"]
+    paths = [f"paths.{key}={value}" for key, value in evaluated.paths.model_dump(mode="json").items() if value]
+    config = load_config(evaluated.output.parents[1] / "toy.yaml", [*settings, *paths])
+    result = monte_carlo(config, "both", "x")
+    assert (result["drawn_from"], result["mix"], result["photos"]) == ("train", "uniform", 15)
+    assert (config.output / "predictions" / "main.int8.train.parquet").is_file()
+    with pytest.raises(DataError, match="4 samples cannot hold each of the 5 species once"):
+        monte_carlo(
+            load_config(evaluated.output.parents[1] / "toy.yaml", [*settings, *paths, "monte_carlo.samples=4"]),
+            "both",
+            "y",
+        )
+
+
 def test_names_from_outside_stay_in_the_folder(experiment: Experiment) -> None:
     config = experiment.config()
     monte_carlo(config, "both", "../../evil")
     assert not list(experiment.root.glob("evil*"))
     there = [path.name for path in (config.output / "monte_carlo").iterdir() if path.is_file()]
-    assert len(there) == 2
+    assert len(there) == 5
     assert all("evil" in name and os.sep not in name for name in there)

@@ -1,0 +1,80 @@
+"""Mixes of species for simulated days: by photos, uniform, as observed in the region, of a month; missing, dominant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.scores import Floats
+from pipeline.files import read_json
+from pipeline.sections import MonteCarlo
+
+
+def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) -> Floats | None:
+    """Share of each of the names; None where every photo counts alike. rows: the manifest's (image_path, species)."""
+    if settings.mix == "photos" and not settings.missing and not settings.dominant:
+        return None
+    counts: Mapping[str, float] = dict.fromkeys(names, 1.0)  # uniform
+    if settings.mix == "photos":
+        counts = _photos(rows)
+    elif settings.mix == "observed" and settings.observed:
+        counts = observed(settings.observed)
+    elif settings.mix == "month" and settings.dates and settings.month:
+        counts = of_month(settings.dates, settings.month, rows)
+    mix = np.array([float(counts.get(name, 0)) for name in names])
+    for name in [*settings.missing, *settings.dominant]:
+        if name not in names:
+            raise ConfigError(f"monte_carlo names {name!r}, which is no species of the data set")
+    return edit(mix, names, settings.missing, settings.dominant)
+
+
+def edit(mix: Floats, names: Sequence[str], missing: Sequence[str], dominant: Mapping[str, float]) -> Floats:
+    """Take species away, then let some hold a given share; the others keep their proportions."""
+    place = {name: i for i, name in enumerate(names)}
+    mix = mix.copy()
+    mix[[place[name] for name in missing]] = 0
+    grown = [place[name] for name in dominant]
+    rest = mix.copy()
+    rest[grown] = 0
+    left = 1 - sum(dominant.values())
+    if not dominant or not rest.sum():
+        return mix
+    mix = left * rest / rest.sum()
+    mix[grown] = list(dominant.values())
+    return mix
+
+
+def observed(path: Path) -> dict[str, float]:
+    """Observations per species from JSON: {species: n} or {group: {species: n}}."""
+    data = read_json(path, "observed frequencies of the region (monte_carlo.observed)")
+    flat: dict[str, Any] = {}
+    for key, value in data.items() if isinstance(data, dict) else ():
+        flat |= value if isinstance(value, dict) else {key: value}
+    if not flat or not all(isinstance(n, int | float) and n >= 0 for n in flat.values()):
+        raise DataError(f"{path} must hold {{species: observations}} with numbers of at least 0")
+    return flat
+
+
+def of_month(path: Path, month: int, rows: pd.DataFrame) -> dict[str, float]:
+    """Photos per species taken in a month (1 to 12); the dates are a CSV or Parquet table of image_path and date."""
+    try:
+        dates = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        when = dict(
+            zip(dates["image_path"], pd.to_datetime(dates["date"], errors="coerce", utc=True).dt.month, strict=True)
+        )
+    except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} is no table of image_path and date (monte_carlo.dates): {error}") from error
+    found = rows[rows["image_path"].map(when) == month]
+    if found.empty:
+        raise DataError(f"no photo of the data set has a date in month {month} in {path}; choose another month")
+    return _photos(found)
+
+
+def _photos(rows: pd.DataFrame) -> dict[str, float]:
+    return {str(name): float(n) for name, n in rows["species"].value_counts().items()}

@@ -1,0 +1,71 @@
+"""What can be simulated, as one sample of photos with truth, answer and flow: a model, a cascade, caches without main."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.edge.labels import translate
+from pipeline.evaluation.metrics import Ratios, cache_ratios
+from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.routing import route, truth_ids
+from pipeline.evaluation.scores import Floats, Sample
+from pipeline.evaluation.tables import count_confusion
+from pipeline.labels import LabelSpace
+
+CASCADES = ("both", "caches")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """rows: image_path, species; sample: their truth and answers as indexes of labels."""
+
+    rows: pd.DataFrame
+    sample: Sample
+    labels: LabelSpace
+
+    def confusion(self, weights: Floats) -> pd.DataFrame:
+        """Photos per true and answered label, each photo counted by its weight."""
+        return count_confusion(self.sample.truth, self.sample.answers, self.labels, weights)
+
+
+def model_subject(table: Predictions, labels: LabelSpace) -> Subject:
+    """One model alone; what it does not call "Other" it keeps, and main, which always answers, is asked for every photo.
+
+    labels: the space of truth and answers; an answer that is not in it is outside, and wrong.
+    """
+    truth = labels.ids(table.rows["species"].tolist())
+    answers = translate(table.labels.names, labels.names)[table.logits.argmax(axis=1)]
+    everything = np.ones(len(truth))
+    if labels.has_other:
+        return Subject(
+            table.rows,
+            Sample(truth, answers, len(labels), len(labels) - 1, ratios=cache_ratios(truth, answers, len(labels) - 1)),
+            labels,
+        )
+    ratios: Ratios = {"communication_rate": (everything, everything)}
+    if labels != table.labels:
+        ratios["outside_rate"] = (answers < 0, everything)
+    return Subject(table.rows, Sample(truth, answers, len(labels), ratios=ratios), labels)
+
+
+def cascade_subject(
+    tables: list[Predictions], thresholds: Sequence[float], labels: LabelSpace, caches_only: bool = False
+) -> Subject:
+    """All stages in order, over the region's species. caches_only: there is no main, so what no cache answers is sent on
+    and stays without an answer.
+    """
+    routed = route(tables, thresholds)
+    names = np.array([*translate(routed.labels.names, labels.names), -1])  # an answer of -1 stays
+    truth, answers = truth_ids(tables[0].rows["species"].tolist(), labels), names[routed.answers]
+    everything, right = np.ones(len(truth)), answers == truth
+    sent_on = answers < 0 if caches_only else routed.stage == len(tables) - 1
+    ratios: Ratios = {"communication_rate": (sent_on, everything), "saving_rate": (~sent_on, everything)}
+    for k, table in enumerate(tables):
+        mine = (routed.stage == k) & (answers >= 0)
+        ratios[f"hit_rate_{table.name}"] = (mine, everything)
+        ratios[f"error_rate_{table.name}"] = (mine & ~right, mine)
+    return Subject(tables[0].rows, Sample(truth, answers, len(labels), ratios=ratios), labels)
