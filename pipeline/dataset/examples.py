@@ -33,7 +33,7 @@ class Examples(NamedTuple):
 
 def choose(rows: pd.DataFrame, root: Path, per_species: int, seed: int) -> list[Examples]:
     """Species of a manifest's rows, most photos first, each with up to `per_species` train photos drawn by seed."""
-    good = rows[rows["ok"]]
+    good = rows[rows["split"] != ""]
     counts = good["species"].value_counts()
     train = good[good["split"] == "train"]
     draw = [hashlib.sha256(f"{seed}:{key}".encode()).hexdigest() for key in train["sha256"]]

@@ -59,11 +59,12 @@ def venn(overlap: Overlap, title: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 6))
     _circles(axes, overlap, numbers=True)
     axes.set_title(title)
+    axes.legend(handles=_sides(), loc="lower center", bbox_to_anchor=(0.5, -0.06), ncols=2, frameon=False)
     box = {"boxstyle": "round,pad=0.6", "facecolor": "0.96", "edgecolor": "0.8"}
     text = "\n".join(overlap.told)
     axes.text(
         0.5,
-        -0.04,
+        -0.1,
         text,
         transform=axes.transAxes,
         ha="center",
@@ -91,9 +92,12 @@ def venn_groups(parts: Mapping[str, Overlap], title: str, path: Path) -> None:
         text = f"photos only {overlap.only_photos:,}\nboth {overlap.both:,}\nlist only {overlap.only_region:,}"
         axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top", fontsize=8)
     figure.suptitle(title)
-    sides = [Patch(color=colour, alpha=0.55, label=name) for name, colour in zip(SIDES, (BLUE, GREEN), strict=True)]
-    figure.legend(handles=sides, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles=_sides(), loc="outside lower center", ncols=2, frameon=False)
     save(figure, path)
+
+
+def _sides() -> list[Patch]:
+    return [Patch(color=colour, alpha=0.55, label=name) for name, colour in zip(SIDES, (BLUE, GREEN), strict=True)]
 
 
 def _circles(axes: Axes, overlap: Overlap, numbers: bool) -> None:
@@ -102,7 +106,7 @@ def _circles(axes: Axes, overlap: Overlap, numbers: bool) -> None:
         axes.text(0.5, 0.5, "no species", transform=axes.transAxes, ha="center", va="center", color="0.5")
         return
     sizes = (overlap.only_photos, overlap.only_region, overlap.both)
-    diagram = venn2(sizes, SIDES if numbers else None, (BLUE, GREEN), alpha=0.55, ax=axes)
+    diagram = venn2(sizes, None, (BLUE, GREEN), alpha=0.55, ax=axes)
     for label, size in zip(("10", "01", "11"), sizes, strict=True):
         if text := diagram.get_label_by_id(label):
             text.set_text(f"{size:,}" if numbers and size else "")

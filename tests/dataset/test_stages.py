@@ -22,7 +22,7 @@ from pipeline.dataset.stages import STAGES, analyse, label, match, run_stages, s
 from pipeline.dataset.stages import manifest as manifest_stage
 from pipeline.errors import ConfigError, DataError
 
-NAMES = ["analyse", "match", "copy", "verify", "split", "label", "manifest", "plots", "test_sets"]
+NAMES = ["analyse", "match", "copy", "verify", "split", "label", "manifest", "plots", "test_sets", "card"]
 TO_MANIFEST = NAMES[:7]
 MakeConfig = Callable[..., Config]
 Lines = Callable[[], list[str]]

@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.composition import total
 from pipeline.dataset.demo import make_demo
-from pipeline.dataset.stages import analyse, copy, label, manifest, match, plots, split, test_sets, verify
+from pipeline.dataset.stages import analyse, card, copy, label, manifest, match, plots, split, test_sets, verify
 from pipeline.dataset.stages.listing import read_anew
 from pipeline.dataset.stages.stage import run_stage
 from pipeline.errors import ConfigError
@@ -24,6 +24,7 @@ STAGES = [
     manifest.STAGE,
     plots.STAGE,
     test_sets.STAGE,
+    card.STAGE,
 ]
 
 
