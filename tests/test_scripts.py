@@ -88,7 +88,7 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def positional(name: str) -> list[str]:
-    return ["main"] if name == "train.py" else []
+    return {"train.py": ["main"], "create_config.py": ["new.yaml"]}.get(name, [])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

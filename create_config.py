@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Ask for what a new region needs and write a commented configuration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  create_config.py pyrenees.yaml                   asks; an empty answer takes the default in [brackets]
+  create_config.py pyrenees.yaml --config configs/haute_garonne_insecta.yaml   with the defaults of another file
+  create_config.py pyrenees.yaml --yes --set paths.src_dataset=photos          asks nothing"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument("file", type=Path, metavar="FILE", help="where to write; its name is the experiment's")
+    arguments.add_argument("--yes", action="store_true", help="ask nothing, take every default")
+    arguments.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    start = configuration(arguments)
+    from pipeline.wizard import create_config
+
+    create_config(start, arguments.file, None if arguments.yes else input, arguments.overwrite)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
