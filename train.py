@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import DONE, SOME_FAILED, configuration, parser, run
 from pipeline.errors import ConfigError
 
 EXAMPLES = """  train.py --config configs/demo.yaml main
@@ -29,7 +29,7 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> int:
     if arguments.role == "main" and (arguments.start_rank or arguments.threshold):
         raise ConfigError("--threshold and --start_rank choose the species of a cache; main knows all of them")
     if len(set(arguments.img_size or [])) > 1:
@@ -39,9 +39,9 @@ def work(arguments: argparse.Namespace) -> None:
         given["recipe.size"] = arguments.img_size[0]
     arguments.overrides += [f"{arguments.role}.{key}={value}" for key, value in given.items() if value is not None]
     config = configuration(arguments)
-    from pipeline.training.run import train_role
+    from pipeline.training.run import left_out, train_role
 
-    train_role(config, arguments.role, arguments.start_rank)
+    return SOME_FAILED if left_out(train_role(config, arguments.role, arguments.start_rank)) else DONE
 
 
 if __name__ == "__main__":

@@ -15,20 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.files import safe_name, write_text
-from pipeline.sections import (
-    Cache,
-    Dataset,
-    Global,
-    Main,
-    MonteCarlo,
-    Paths,
-    Quantize,
-    Route,
-    Section,
-    Split,
-    TestSets,
-    WebCrawl,
-)
+from pipeline.sections import Dataset, Global, MonteCarlo, Paths, Quantize, Route, Section, Split, TestSets, WebCrawl
+from pipeline.sections_training import Cache, Main
 
 
 class Config(Section):

@@ -1,4 +1,7 @@
-"""The sections of a configuration: the schema is the types below, the help text stands beside each field."""
+"""The sections of a configuration: the schema is the types below, the help text stands beside each field.
+
+Those of a training are in sections_training.py.
+"""
 
 from __future__ import annotations
 
@@ -105,62 +108,6 @@ class TestSets(Section):
             if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
                 raise ValueError(f"the shares of {name} must be above 0 and sum to 1 at most")
         return sets
-
-
-class RecipeSection(Section):
-    size: int = Field(160, ge=32, le=1024, description="network input, px")
-    crop: float = Field(0.875, gt=0, le=1, description="central share that is looked at; 1 for photos already cropped")
-    fit: Literal["square", "squash"] = "square"
-    decode_side: int = Field(320, ge=0, description="JPEGs are decoded at the smallest scale with this short side, px")
-
-
-class Distill(Section):
-    teacher: str | None = Field(
-        None, description="name of a trained model of this experiment, e.g. main; none: no teacher"
-    )
-    weight: float = Field(0.7, ge=0, le=1, description="share of the teacher's loss")
-    temperature: float = Field(2.0, gt=0)
-
-
-class Training(Section):
-    """How one model is built and trained; `main` and `cache` each have one."""
-
-    model: str = Field(description="mcunet-in2, or any timm or torchvision name")
-    pretrained: bool | Path | Literal["package"] = Field(
-        False,
-        description="false | true (from the model's server) | a local file | package (efficientnet-liteN from PyPI)",
-    )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
-    recipe: RecipeSection = RecipeSection()
-    epochs: int = Field(30, gt=0)
-    patience: int = Field(0, ge=0, description="stop after this many epochs without a better val macro F1; 0: never")
-    batch_size: int = Field(64, gt=0)
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    class_weights: Literal["none", "inverse", "sqrt_inverse"] = "none"
-    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
-    augment: Literal["none", "light", "medium", "strong"] = "medium"
-    distill: Distill = Distill()
-    workers: int = Field(2, ge=0, description="processes that load photos")
-
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Training:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
-        return self
-
-
-class Cache(Training):
-    model: str = "mcunet-in2"
-    threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
-    start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
-    lr: float = Field(2e-3, gt=0)
-
-
-class Main(Training):
-    model: str = "convnext_tiny"
 
 
 class Quantize(Section):

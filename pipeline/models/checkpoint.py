@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from pipeline import __version__
@@ -85,7 +85,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = folder / "weights.safetensors"
     with replacing(weights) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))  # Python's writing: a full disk is an OSError that names the file
     write_json(folder / "model.json", {**card.to_dict(), "weights_sha256": sha256(weights)})
 
 
@@ -116,3 +116,11 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
             "or a package is of another version"
         ) from error
     return network.eval(), card
+
+
+def finished_model(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """As load_model, for a model to build on; one whose training has not ended is refused."""
+    network, card = load_model(folder)
+    if not card.training.get("finished", True):
+        raise ModelError(f"{folder} is still in training; let its train.py end first (the same command goes on)")
+    return network, card

@@ -22,5 +22,5 @@ class Deployable(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         planes = photos.permute(0, 3, 1, 2).float()  # (n, 3, s, s), channels last in memory
-        logits: Tensor = self.network(planes * self.scale + self.shift)
-        return logits
+        answer: Tensor = self.network(planes * self.scale + self.shift)
+        return answer if self.training or isinstance(answer, Tensor) else answer[0]  # without auxiliary classifiers

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models import mcunet, torchvision_whole
+from pipeline.models import attention, mcunet, torchvision_whole
 from pipeline.models.weights import load_backbone, package_weights, read_weights
 
 torchvision_whole.ensure()
@@ -19,12 +19,15 @@ import torchvision  # noqa: E402
 
 Triple = tuple[float, float, float]
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OWN = {name: module for module in (mcunet, attention) for name in module.NAMES}
+PORTED = "googlenet"  # torchvision's, from TensorFlow: other scaling
+AUXILIARY = ("aux1.fc2", "aux2.fc2", "AuxLogits.fc")  # classifiers that only training asks
 
 
 def family(name: str) -> str:
-    """ "mcunet", "timm" or "torchvision"; an unknown name is a ModelError with the nearest known ones."""
-    if name in mcunet.NAMES:
-        return "mcunet"
+    """ "own", "timm" or "torchvision"; an unknown name is a ModelError with the nearest known ones."""
+    if name in OWN:
+        return "own"
     if timm.is_model(name):
         try:
             timm.models.get_pretrained_cfg(name)
@@ -34,7 +37,7 @@ def family(name: str) -> str:
         return "timm"
     if name in torchvision.models.list_models(torchvision.models):
         return "torchvision"
-    known = {*mcunet.NAMES, *timm.list_models(), *torchvision.models.list_models(torchvision.models)}
+    known = {*OWN, *timm.list_models(), *torchvision.models.list_models(torchvision.models)}
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     raise ModelError(f"no model {name!r}; {'near: ' + ', '.join(near) if near else 'take a timm or torchvision name'}")
 
@@ -42,11 +45,21 @@ def family(name: str) -> str:
 def scaling(name: str) -> tuple[Triple, Triple]:
     """Mean and standard deviation per RGB channel, on [0, 1], that the published weights of this name expect."""
     kind = family(name)
-    if kind == "mcunet":
+    if name in mcunet.NAMES or name == PORTED:
         return mcunet.SCALING
     if kind == "timm" and (config := timm.models.get_pretrained_cfg(name)):
         return tuple(config.mean), tuple(config.std)
     return IMAGENET
+
+
+def resolve(name: str, size: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """All the arguments that build this network again anywhere: with the input size of those that are made for one."""
+    if name in mcunet.NAMES:
+        return mcunet.resolve(name, arguments)
+    config = timm.models.get_pretrained_cfg(name) if family(name) == "timm" else None
+    if config and config.fixed_input_size and config.input_size[-1] != size:
+        return {"img_size": size, **arguments}
+    return arguments
 
 
 def build(
@@ -55,56 +68,72 @@ def build(
     """A network with float input (n, 3, s, s), already scaled, and logits (n, num_classes).
 
     pretrained: False; True (from the model's server); "package" (see models.weights); or a file. The classifier is new.
+    While training, a network with auxiliary classifiers gives a tuple: logits, then theirs.
     """
     arguments = arguments or {}
-    kind = family(name)
     try:
-        if pretrained is True and kind != "mcunet":
-            return _from_hub(kind, name, num_classes, arguments)
-        network = _bare(kind, name, num_classes, arguments)
-    except TypeError as error:
+        if pretrained is True and family(name) == "timm":
+            return _from_hub(name, num_classes, arguments)
+        network = _bare(name, num_classes, arguments)
+    except (TypeError, AssertionError) as error:
         raise ModelError(f"{name} does not take the arguments {arguments}: {error}") from error
     if pretrained is True:
-        load_backbone(network, mcunet.download(), mcunet.HEAD, mcunet.WEIGHTS)
+        load_backbone(network, _published(name), head(network), name)
     elif pretrained == "package":
-        load_backbone(network, package_weights(name, _bare(kind, name, 1000, {})), head(network, kind), "the package")
+        load_backbone(network, package_weights(name, _bare(name, 1000, {})), head(network), "the package")
     elif pretrained:
-        load_backbone(network, read_weights(Path(pretrained)), head(network, kind), str(pretrained))
+        load_backbone(network, read_weights(Path(pretrained)), head(network), str(pretrained))
     return network
 
 
-def head(network: nn.Module, kind: str) -> tuple[str, ...]:
-    """Prefixes of the classifier's parameter names; distilled networks have two classifiers."""
-    if kind == "mcunet":
-        return (mcunet.HEAD,)
+def head(network: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the classifiers' parameter names: those of a distilled network and auxiliary ones too."""
+    if isinstance(network, attention.AttentiveResNet):
+        return attention.HEAD
     config: dict[str, Any] = getattr(network, "pretrained_cfg", {})  # timm's
-    if known := config.get("classifier"):
-        return tuple(f"{name}." for name in ([known] if isinstance(known, str) else known))
     layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    return (f"{layers[-1]}.",)
+    if known := config.get("classifier"):
+        last = [known] if isinstance(known, str) else list(known)
+    else:
+        last = ["classifier"] if layers[-1] == "classifier.linear" else layers[-1:]  # MCUNet's is wrapped
+    return tuple(f"{name}." for name in [*last, *(name for name in layers if name in AUXILIARY)])
 
 
-def _bare(kind: str, name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
-    if kind == "mcunet":
-        return mcunet.build(name, num_classes, arguments)
+def _bare(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
+    kind = family(name)
+    if kind == "own":
+        own: nn.Module = OWN[name].build(name, num_classes, arguments)
+        return own
     if kind == "timm":
         network: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
         return network
-    made: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    given = {"init_weights": True, **arguments} if name == PORTED else arguments
+    made: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **given)
     return made
 
 
-def _from_hub(kind: str, name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
+def _from_hub(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
     try:
-        if kind == "timm":
-            network: nn.Module = timm.create_model(name, pretrained=True, num_classes=num_classes, **arguments)
-            return network
-        state = torchvision.models.get_model_weights(name)["DEFAULT"].get_state_dict(check_hash=True)
+        network: nn.Module = timm.create_model(name, pretrained=True, num_classes=num_classes, **arguments)
     except (OSError, RuntimeError) as error:
-        raise ModelError(
-            f"the pretrained weights of {name} cannot be fetched ({' '.join(str(error).split())[:200]}); "
-            "give a local file (pretrained: FILE) or pretrained: false"
-        ) from error
-    network = _bare(kind, name, num_classes, arguments)
-    load_backbone(network, state, head(network, kind), name)
+        raise _unreachable(name, error) from error
     return network
+
+
+def _published(name: str) -> dict[str, Any]:
+    """State dict of the model's server, but timm's."""
+    if name in mcunet.NAMES:
+        return mcunet.download(name)
+    base = attention.BASE if name in attention.NAMES else name
+    try:
+        state: dict[str, Any] = torchvision.models.get_model_weights(base)["DEFAULT"].get_state_dict(check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise _unreachable(name, error) from error
+    return state
+
+
+def _unreachable(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"the pretrained weights of {name} cannot be fetched ({' '.join(str(error).split())[:200]}); "
+        "give a local file (pretrained: FILE) or pretrained: false"
+    )

@@ -1,9 +1,10 @@
-"""What a photo goes through before it is learnt from: a few named strengths, all random draws from torch's generator."""
+"""What a photo goes through before it is learnt from: a few named recipes, all random draws from torch's generator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image
 
 from pipeline.edge.recipe import Recipe, preprocess
@@ -12,23 +13,53 @@ from pipeline.models import torchvision_whole
 torchvision_whole.ensure()
 
 from torchvision.transforms import v2  # noqa: E402
+from torchvision.transforms.v2 import functional  # noqa: E402
 
 Augment = Callable[[Image.Image], Image.Image]
 
 
-def augmentation(strength: str, recipe: Recipe) -> Augment:
+def augmentation(strength: str, recipe: Recipe, erasing: float = 0.0) -> Augment:
     """From an upright RGB photo to a varied one of recipe.size px; "none" is what evaluation sees.
 
     Insects are photographed from any side but mostly with the ground below, so photos are mirrored and never turned over.
-    Colour changes are mild: colour tells species apart.
+    light, medium, strong: colour changes are mild, as colour tells species apart. inception: Szegedy et al., "Going Deeper
+    with Convolutions", 2015, with the colour distortion of TensorFlow's models: all four changes in an order drawn per
+    photo. inat: mild crops, turns up to 12 degrees, blur and erasing. randaugment, trivialaugment: Cubuk et al., 2020;
+    Mueller and Hutter, 2021. erasing: probability that a rectangle takes the mean colour (Zhong et al., 2020).
     """
     if strength == "none":
         return lambda photo: Image.fromarray(preprocess(photo, recipe))
-    smallest = {"light": 0.6, "medium": 0.3, "strong": 0.2}[strength]
+    steps = [*_steps(strength, recipe), *([_erased(erasing, (0.02, 0.33), recipe)] if erasing else [])]
+    varied: Augment = v2.Compose(steps)
+    return varied
+
+
+def _steps(strength: str, recipe: Recipe) -> list[Augment]:
+    if strength == "inception":
+        crop = v2.RandomResizedCrop(recipe.size, scale=(0.05, 1.0), ratio=(0.75, 1.33))
+        return [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(32 / 255, contrast=0.5, saturation=0.5, hue=0.2)]
+    if strength == "inat":
+        crop = v2.RandomResizedCrop(recipe.size, scale=(0.7, 1.0), ratio=(0.9, 1.1))
+        colours = v2.RandomApply([v2.ColorJitter(0.25, 0.25, 0.25, 0.08)], p=0.7)
+        blur = v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.5))], p=0.3)
+        erase = _erased(0.25, (0.02, 0.15), recipe)
+        return [crop, v2.RandomHorizontalFlip(), colours, v2.RandomRotation(12), blur, erase]
+    smallest = {"light": 0.6, "strong": 0.2}.get(strength, 0.3)
     steps: list[Augment] = [v2.RandomResizedCrop(recipe.size, scale=(smallest, 1.0)), v2.RandomHorizontalFlip()]
     if strength in ("medium", "strong"):
         steps.append(v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03))
     if strength == "strong":
         steps.append(v2.RandomApply([v2.TrivialAugmentWide()], p=0.5))
-    varied: Augment = v2.Compose(steps)
-    return varied
+    whole: dict[str, Augment] = {"randaugment": v2.RandAugment(), "trivialaugment": v2.TrivialAugmentWide()}
+    return [*steps, *([whole[strength]] if strength in whole else [])]
+
+
+def _erased(probability: float, share: tuple[float, float], recipe: Recipe) -> Augment:
+    """With this probability a rectangle, of this share of the photo, in the colour that the network sees as zero."""
+    mean = [round(255 * channel) for channel in recipe.mean]
+    erase = v2.RandomErasing(probability, share, (0.3, 3.3), value=mean)
+
+    def erased(photo: Image.Image) -> Image.Image:
+        return Image.fromarray(np.ascontiguousarray(erase(functional.pil_to_tensor(photo)).permute(1, 2, 0).numpy()))
+
+    return erased

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
@@ -16,43 +18,103 @@ from pipeline.edge.recipe import Recipe, decode
 from pipeline.errors import DataError
 from pipeline.training.augment import augmentation
 
+Item = tuple[int, int, int]
+MOST_UNREADABLE = 0.01  # share of the photos
 
-class Photos(Dataset[tuple[Tensor, int]]):
-    """Item (epoch, index) is a photo as uint8 (size, size, 3), RGB, and its label."""
+
+class Batch(NamedTuple):
+    """Photos (n, size, size, 3) uint8 RGB, labels (n,), and why photos of it are left out."""
+
+    photos: Tensor
+    labels: Tensor
+    unreadable: list[str]
+
+
+class Photos(Dataset[tuple[Tensor, int] | str]):
+    """Item (epoch, index, times this photo came before in this epoch) is a photo as uint8 (size, size, 3), RGB, and its
+    label; or, of a photo that cannot be read, the reason."""
 
     def __init__(
-        self, paths: Sequence[Path], labels: NDArray[np.int64], recipe: Recipe, strength: str, seed: int
+        self,
+        paths: Sequence[Path],
+        labels: NDArray[np.int64],
+        recipe: Recipe,
+        strength: str,
+        seed: int,
+        erasing: float = 0.0,
     ) -> None:
         self.paths, self.labels, self.recipe, self.seed = paths, labels, recipe, seed
-        self.augment = augmentation(strength, recipe)
+        self.augment = augmentation(strength, recipe, erasing)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = item
+    def __getitem__(self, item: Item) -> tuple[Tensor, int] | str:
+        epoch, index, again = item
         try:
-            photo = decode(self.paths[index], self.recipe.decode_side)
+            photo = self.photo(index)
         except UnreadableImage as error:
-            raise DataError(f"{self.paths[index]}: {error}; run dataset_orchestrator.py again") from error
+            return f"{self.paths[index]}: {error}"
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, epoch, index))
+            torch.manual_seed(mix(self.seed, epoch, index, *([again] if again else [])))
             varied = self.augment(photo)
         return torch.from_numpy(np.array(varied)), int(self.labels[index])
 
+    def photo(self, index: int) -> Image.Image:
+        """The photo, upright; raises UnreadableImage."""
+        return decode(self.paths[index], self.recipe.decode_side)
 
-class EpochOrder(Sampler[tuple[int, int]]):
-    """Items (epoch, index) in an order drawn from (seed, epoch), or in sequence where shuffle is off."""
 
-    def __init__(self, n: int, seed: int, shuffle: bool) -> None:
-        self.n, self.seed, self.shuffle, self.epoch = n, seed, shuffle, 0
+class EpochOrder(Sampler[Item]):
+    """Items in an order drawn from (seed, epoch), or in sequence where shuffle is off.
+
+    weights: how likely each photo is drawn, with replacement; without them each comes once.
+    """
+
+    def __init__(self, n: int, seed: int, shuffle: bool, weights: NDArray[np.float64] | None = None) -> None:
+        self.n, self.seed, self.shuffle, self.weights, self.epoch = n, seed, shuffle, weights, 0
 
     def __len__(self) -> int:
         return self.n
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n) if self.shuffle else range(self.n)
-        return iter([(self.epoch, int(index)) for index in order])
+    def __iter__(self) -> Iterator[Item]:
+        if not self.shuffle:
+            return iter([(self.epoch, index, 0) for index in range(self.n)])
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            return iter([(self.epoch, int(index), 0) for index in rng.permutation(self.n)])
+        items, seen = [], dict.fromkeys(range(self.n), 0)
+        for index in rng.choice(self.n, self.n, p=self.weights / self.weights.sum()).tolist():
+            items.append((self.epoch, index, seen[index]))
+            seen[index] += 1
+        return iter(items)
+
+
+def sampling_weights(labels: NDArray[np.int64], kind: str) -> NDArray[np.float64] | None:
+    """Per photo: "balanced" draws each label equally often, "square_root" in proportion to the root of its photos
+    (Mahajan et al., "Exploring the Limits of Weakly Supervised Pretraining", 2018), "uniform" needs none."""
+    if kind == "uniform":
+        return None
+    power = {"balanced": -1.0, "square_root": -0.5}[kind]
+    weights: NDArray[np.float64] = np.bincount(labels)[labels].astype(np.float64) ** power
+    return weights
+
+
+class Shares(Sampler[list[Item]]):
+    """This process's share of each batch; a batch too small for two photos per process is left out of training (batch
+    statistics of one photo mean nothing) and kept in evaluation."""
+
+    def __init__(self, order: EpochOrder, batch_size: int, rank: int, world: int) -> None:
+        drop_last = order.shuffle and len(order) % batch_size < 2 * world and len(order) >= batch_size
+        self.rank, self.world = rank, world
+        self.batches = BatchSampler(order, batch_size, drop_last)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        parts = (batch[self.rank :: self.world] for batch in self.batches)
+        return (part for part in parts if part)  # type: ignore[misc]
 
 
 def mix(*numbers: int) -> int:
@@ -60,16 +122,33 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def loader(photos: Photos, order: EpochOrder, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of uint8 photos (n, size, size, 3) and labels (n,). A last batch of one joins none: it is left out of
-    training (batch statistics of one photo mean nothing) and kept in evaluation."""
-    drop_last = order.shuffle and len(photos) % batch_size == 1 and len(photos) > batch_size
-    batches = BatchSampler(order, batch_size, drop_last)  # type: ignore[arg-type]
+def collate(items: Sequence[tuple[Tensor, int] | str]) -> Batch:
+    """The photos that could be read, if any."""
+    read = [item for item in items if not isinstance(item, str)]
+    photos = torch.stack([photo for photo, _ in read]) if read else torch.empty(0)
+    unreadable = [item for item in items if isinstance(item, str)]
+    return Batch(photos, torch.tensor([label for _, label in read], dtype=torch.int64), unreadable)
+
+
+def loader(
+    photos: Photos, order: EpochOrder, batch_size: int, workers: int, rank: int = 0, world: int = 1
+) -> DataLoader[Batch]:
+    """Batches of photos; of each, this process's share."""
     quiet = torch.Generator()  # else starting the workers draws from the global generator, which dropout draws from too
     return DataLoader(
         photos,  # type: ignore[arg-type]
-        batch_sampler=batches,
+        batch_sampler=Shares(order, batch_size, rank, world),
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
         generator=quiet,
     )
+
+
+def check_unreadable(unreadable: Collection[str], photos: int, whole: bool = False) -> None:
+    """A few photos may break after the data set was made; beyond one percent, or a whole batch, it is a DataError."""
+    if whole or len(unreadable) > MOST_UNREADABLE * photos:
+        raise DataError(
+            f"{len(unreadable)} of {photos} photos cannot be read, e.g. {min(unreadable)}; run dataset_orchestrator.py again"
+        )

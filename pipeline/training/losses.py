@@ -1,6 +1,8 @@
-"""What training makes small: cross-entropy, weighted for the long tail, and the teacher's folded probabilities."""
+"""What training makes small: the loss over the labels, made for a long tail, and the teachers' folded probabilities."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,15 +13,64 @@ from torch.nn import functional
 from pipeline.edge.labels import translate
 from pipeline.errors import LabelSpaceError
 from pipeline.labels import LabelSpace
+from pipeline.sections_training import Training
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def class_weights(counts: NDArray[np.int64], kind: str) -> Tensor | None:
-    """Weight per label with mean 1 over the labels that occur: "inverse" (1/n), "sqrt_inverse" (1/sqrt n), "none"."""
+    """Weight per label: "inverse" (1/n) and "sqrt_inverse" (1/sqrt n) with mean 1 over the labels that occur,
+    "total_over_count" (all photos / n) as it is, "none"."""
     if kind == "none":
         return None
-    power = {"inverse": 1.0, "sqrt_inverse": 0.5}[kind]
+    power = {"inverse": 1.0, "total_over_count": 1.0, "sqrt_inverse": 0.5}[kind]
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0.0)
-    return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)
+    scale = 1 / counts.sum() if kind == "total_over_count" else weights[counts > 0].mean()
+    return torch.tensor(weights / scale, dtype=torch.float32)
+
+
+def criterion(settings: Training, counts: NDArray[np.int64], device: torch.device) -> Criterion:
+    """The configured loss of logits (n, k) and labels (n,), or shares of labels (n, k) where photos were mixed.
+
+    counts: photos to train on per label.
+    """
+    weights, smoothing, loss = class_weights(counts, settings.class_weights), settings.label_smoothing, settings.loss
+    weights = weights.to(device) if weights is not None else None
+    if loss.name == "focal":
+        return lambda logits, labels: focal(logits, labels, loss.gamma, loss.alpha, smoothing, weights)
+    if loss.name == "logit_adjustment":
+        prior = log_prior(counts).to(device) * loss.tau
+        return lambda logits, labels: functional.cross_entropy(
+            logits + prior, labels, weights, label_smoothing=smoothing
+        )
+    return lambda logits, labels: functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+
+
+def log_prior(counts: NDArray[np.int64]) -> Tensor:
+    """Logarithm of each label's share of the photos; a label without photos is taken to have one.
+
+    Added to the logits while training, so that they need not carry it (Menon et al., "Long-tail learning via logit
+    adjustment", 2021; with tau 1 the Balanced Softmax of Ren et al., 2020).
+    """
+    known = np.maximum(counts, 1)
+    return torch.tensor(np.log(known / known.sum()), dtype=torch.float32)
+
+
+def focal(
+    logits: Tensor, labels: Tensor, gamma: float, alpha: float, smoothing: float, weights: Tensor | None
+) -> Tensor:
+    """Focal loss (Lin et al., "Focal Loss for Dense Object Detection", 2017) of the smoothed cross-entropy.
+
+    The probability that plays easy photos down is the network's own, not one taken from the smoothed loss.
+    """
+    log_p = functional.log_softmax(logits, dim=1)
+    smoothed = -(1 - smoothing) * log_p - smoothing * log_p.mean(1, keepdim=True)
+    per_label = alpha * (1 - log_p.exp()) ** gamma * smoothed
+    target = labels if labels.ndim == 2 else functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    if weights is not None:
+        target = target * weights
+        return (target * per_label).sum() / target.sum()
+    return (target * per_label).sum(1).mean()
 
 
 def folding(teacher: LabelSpace, student: LabelSpace) -> Tensor:
@@ -40,13 +91,15 @@ def folding(teacher: LabelSpace, student: LabelSpace) -> Tensor:
     return matrix
 
 
-def distillation(logits: Tensor, teacher_logits: Tensor, fold: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student (n, s) from the folded teacher (n, t), times temperature squared.
+def distillation(logits: Tensor, taught: Sequence[tuple[Tensor, Tensor]], temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the student (n, s) from the folded teachers' mean, times temperature squared.
 
-    The teacher is folded first and softened after: softened first, the many species outside the window, each lifted a
-    little, would add up to an "Other" that outweighs what the teacher is sure of.
+    taught: of each teacher its logits (n, t) and its folding (t, s). A teacher is folded first and softened after:
+    softened first, the many species outside the window, each lifted a little, would add up to an "Other" that outweighs
+    what the teacher is sure of.
     """
-    folded = functional.softmax(teacher_logits, dim=1) @ fold
-    target = functional.softmax(folded.clamp_min(1e-12).log() / temperature, dim=1)
+    folded = [functional.softmax(theirs, dim=1) @ fold for theirs, fold in taught]
+    mean = folded[0] if len(folded) == 1 else torch.stack(folded).mean(0)
+    target = functional.softmax(mean.clamp_min(1e-12).log() / temperature, dim=1)
     ours = functional.log_softmax(logits / temperature, dim=1)
     return functional.kl_div(ours, target, reduction="batchmean") * temperature**2

@@ -1,13 +1,20 @@
-"""Keep freed memory in the process: a training step frees and takes the same big blocks again and again.
+"""Memory: keep what is freed in the process, and say which setting needs less of it.
 
-glibc gives such blocks back to the system at once, and each page taken back costs a fault: up to half of the time of a
-small network's training on a CPU.
+A training step frees and takes the same big blocks again and again. glibc gives such blocks back to the system at once,
+and each page taken back costs a fault: up to half of the time of a small network's training on a CPU.
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.sections_training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -18,3 +25,17 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(M_MMAP_MAX, 0)) and bool(libc.mallopt(M_TRIM_THRESHOLD, -1))
+
+
+@contextmanager
+def out_of_memory(settings: Training) -> Iterator[None]:
+    """Turn the many ways of running out of memory into one error that names the settings to change."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise ModelError(
+            f"out of memory with batches of {settings.batch_size} photos of {settings.recipe.size} px; lower batch_size "
+            "(optimizer.accumulate makes up for it) or recipe.size, or take precision: bf16"
+        ) from error

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.dominance import rank_species
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.edge.recipe import Recipe
-from pipeline.errors import DataError, ModelError
-from pipeline.files import digest, sha256
+from pipeline.errors import ConfigError, DataError, ModelError
+from pipeline.files import digest, safe_name
 from pipeline.labels import LabelSpace, window
-from pipeline.models.checkpoint import ModelCard, load_model, read_card, save_model
+from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
-from pipeline.models.registry import build, scaling
-from pipeline.sections import Training
+from pipeline.models.registry import build, resolve, scaling
+from pipeline.models.reuse import reuse, weights_hash
+from pipeline.sections_training import Training
+from pipeline.training import distributed
 from pipeline.training.data import Photos, mix
-from pipeline.training.loop import Teacher, train
+from pipeline.training.epoch import Teacher
+from pipeline.training.loop import train
 from pipeline.training.losses import folding
 from pipeline.training.memory import keep_freed_memory
 
@@ -29,14 +34,18 @@ from pipeline.training.memory import keep_freed_memory
 def train_role(config: Config, role: str, start_ranks: list[int] | None = None) -> list[Path]:
     """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
     keep_freed_memory()
-    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
-    if role == "main":
-        return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]
-    folders = []
-    for start in start_ranks if start_ranks is not None else config.cache.start_ranks:
-        card = _cache_card(config, manifest, start)
-        folders.append(_train_one(config, manifest, card, config.cache))
-    return folders
+    with distributed.processes():
+        manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+        if role == "main":
+            return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]
+        starts = start_ranks if start_ranks is not None else config.cache.start_ranks
+        cards = [_cache_card(config, manifest, start) for start in starts]
+        return [_train_one(config, manifest, card, config.cache) for card in cards]
+
+
+def left_out(folders: Sequence[Path]) -> int:
+    """Photos that could not be read while these models were trained."""
+    return sum(read_card(folder).training.get("unreadable", 0) for folder in folders)
 
 
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
@@ -62,7 +71,7 @@ def _card(
         role,
         role,
         settings.model,
-        settings.arguments,
+        resolve(settings.model, settings.recipe.size, settings.arguments),
         labels,
         recipe,
         manifest.hash,
@@ -74,24 +83,36 @@ def _card(
 def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Training) -> Path:
     folder = config.models / card.name
     card = replace(card, training={**_fingerprint(config, card, settings), "finished": False})
-    if _is_trained(folder, card, config.global_.overwrite):
-        (folder / "last.pt").unlink(missing_ok=True)  # killed between the last card and this
+    overwrite = config.global_.overwrite and not distributed.restarted()
+    if distributed.from_writer(lambda: _is_trained(folder, card, overwrite)):
         log.info("%-9s up to date: %s", "train", folder)
         return folder
     torch.manual_seed(mix(card.seed))
-    network = build(settings.model, len(card.labels), settings.arguments, settings.pretrained)
-    sets = [
-        _photos(manifest, split, card, settings.augment if split == "train" else "none") for split in ("train", "val")
-    ]
+    network = _network(card, settings)
+    train_set, val_set = (_photos(manifest, split, card, settings) for split in ("train", "val"))
     log.info(
         "train     %s: %s, %d labels, %d photos to learn from, %d to choose by",
-        card.name, card.architecture, len(card.labels), len(sets[0]), len(sets[1]),
+        card.name, card.architecture, len(card.labels), len(train_set), len(val_set),
     )  # fmt: skip
-    train(folder, network, card, settings, sets[0], sets[1], _teacher(config, card, settings))
-    best, best_card = load_model(folder)
-    save_model(folder, best, replace(best_card, training={**best_card.training, "finished": True}))
-    (folder / "last.pt").unlink(missing_ok=True)
+    last = train(folder, network, card, settings, train_set, val_set, _teachers(config, card, settings))
+    distributed.from_writer(lambda: _finish(folder, last))
     return folder
+
+
+def _network(card: ModelCard, settings: Training) -> nn.Module:
+    folder = settings.pretrained if isinstance(settings.pretrained, Path) and settings.pretrained.is_dir() else None
+    network = build(card.architecture, len(card.labels), card.arguments, False if folder else settings.pretrained)
+    if folder:
+        known = reuse(network, card.architecture, card.labels, folder)
+        log.info("train     %s: %d of %d labels are known to %s", card.name, known, len(card.labels), folder.name)
+    return network
+
+
+def _finish(folder: Path, last: ModelCard) -> None:
+    best, card = load_model(folder)
+    unreadable = {key: last.training[key] for key in ("unreadable",) if key in last.training}
+    save_model(folder, best, replace(card, training={**card.training, **unreadable, "finished": True}))
+    (folder / "last.pt").unlink(missing_ok=True)
 
 
 def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
@@ -109,22 +130,27 @@ def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
             f"{folder} was trained with other settings ({', '.join(changed) or 'an older version'}); give the experiment "
             "another name, or train anew with --set global.overwrite=true"
         )
+    if known["finished"]:
+        (folder / "last.pt").unlink(missing_ok=True)  # killed between the last card and this
     return bool(known["finished"])
 
 
 def _fingerprint(config: Config, card: ModelCard, settings: Training) -> dict[str, Any]:
     """All that the trained weights depend on; workers do not change them. Defaults are left out, so that a new setting
     of a later version does not disown what is trained."""
-    told = settings.model_dump(mode="json", exclude={"workers", "start_ranks", "threshold"}, exclude_defaults=True)
+    told = settings.model_dump(
+        mode="json", exclude={"workers", "start_ranks", "threshold", "tracking"}, exclude_defaults=True
+    )
     told |= {"model": settings.model, "labels": card.labels.hash, "manifest": card.data_hash, "seed": card.seed}
     if isinstance(settings.pretrained, Path):
-        told["pretrained"] = sha256(settings.pretrained) if settings.pretrained.is_file() else str(settings.pretrained)
-    if settings.distill.teacher:
-        told["teacher"] = read_card(config.models / settings.distill.teacher).weights_sha256
+        told["pretrained"] = weights_hash(settings.pretrained)
+    if teachers := settings.distill.teachers:
+        hashes = [read_card(_teacher_folder(config, card, name)).weights_sha256 for name in teachers]
+        told["teacher"] = hashes[0] if len(hashes) == 1 else hashes
     return {"fingerprint": digest(told), "settings": told}
 
 
-def _photos(manifest: Manifest, split: str, card: ModelCard, strength: str) -> Photos:
+def _photos(manifest: Manifest, split: str, card: ModelCard, settings: Training) -> Photos:
     rows = manifest.part(split)
     if rows.empty:
         raise DataError(f"the {split} part of the manifest is empty; check train_val_split.train_size and val_size")
@@ -133,16 +159,30 @@ def _photos(manifest: Manifest, split: str, card: ModelCard, strength: str) -> P
         raise DataError(
             f"{len(missing)} photos of the {split} part are gone, e.g. {missing[0]}; run dataset_orchestrator.py again"
         )
-    return Photos(paths, card.labels.ids(rows["species"].tolist()), card.recipe, strength, card.seed)
+    labels = card.labels.ids(rows["species"].tolist())
+    varied = (settings.augment, settings.erasing) if split == "train" else ("none", 0.0)
+    return Photos(paths, labels, card.recipe, varied[0], card.seed, varied[1])
 
 
-def _teacher(config: Config, card: ModelCard, settings: Training) -> Teacher | None:
-    if not settings.distill.teacher:
-        return None
-    network, teacher = load_model(config.models / settings.distill.teacher)
-    if teacher.data_hash != card.data_hash:
-        raise ModelError(
-            f"the teacher {teacher.name} was trained on manifest {teacher.data_hash}, this one is {card.data_hash}; "
-            "train the teacher again, or it may have seen the photos that choose"
+def _teacher_folder(config: Config, card: ModelCard, name: str) -> Path:
+    """Model folder of NAME in this experiment, or of EXPERIMENT/NAME."""
+    *experiment, model = (safe_name(part) for part in name.split("/"))
+    if len(experiment) > 1 or (not experiment and model == card.name):
+        raise ConfigError(
+            f"distill.teacher {name!r}: {card.name} learns from another model, NAME of this experiment or EXPERIMENT/NAME"
         )
-    return Teacher(Deployable(network, teacher.recipe), teacher.recipe.size, folding(teacher.labels, card.labels))
+    return config.paths.models_dir / (experiment[0] if experiment else config.experiment) / model
+
+
+def _teachers(config: Config, card: ModelCard, settings: Training) -> list[Teacher]:
+    teachers = []
+    for name in settings.distill.teachers:
+        network, teacher = finished_model(_teacher_folder(config, card, name))
+        if teacher.data_hash != card.data_hash:
+            raise ModelError(
+                f"the teacher {teacher.name} was trained on manifest {teacher.data_hash}, this one is {card.data_hash}; "
+                "train the teacher again, or it may have seen the photos that choose"
+            )
+        folded = folding(teacher.labels, card.labels)
+        teachers.append(Teacher(Deployable(network, teacher.recipe), teacher.recipe.size, folded))
+    return teachers

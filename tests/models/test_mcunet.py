@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import urllib.error
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models import mcunet
-from pipeline.models.registry import build
+from pipeline.models.registry import build, resolve
 from pipeline.models.weights import read_weights
 
 BACKBONE = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mcunet_in2_backbone.safetensors"
@@ -51,7 +53,7 @@ def test_each_build_is_whole() -> None:
 
 
 def test_arguments_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"mcunet-in2 takes no arguments, but the config gives \['width'\]"):
+    with pytest.raises(ModelError, match=r"mcunet-in2 takes drop_rate and config, but the config gives \['width'\]"):
         build("mcunet-in2", 3, {"width": 2})
 
 
@@ -92,3 +94,34 @@ def test_downloaded_weights_are_loaded(monkeypatch: pytest.MonkeyPatch, nested: 
     assert asked["weights_only"] is True
     assert asked["url"].startswith("https://")
     assert all(torch.equal(network[name], state[name]) for name in network if not name.startswith(mcunet.HEAD))
+
+
+def test_relatives_are_built_from_the_servers_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = mcunet._shipped()
+    asked = []
+
+    def answer(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(json.dumps(shipped).encode())
+
+    monkeypatch.setattr("urllib.request.urlopen", answer)
+    arguments = resolve("mcunet-in3", 176, {"drop_rate": 0.1})
+    assert asked == [f"{mcunet.SERVER}mcunet-320kb-1mb_imagenet.json"]
+    network = build("mcunet-in3", 5, arguments)  # from the arguments alone, as a model folder is read
+    assert len(asked) == 1
+    assert network.classifier.linear.out_features == 5
+    assert arguments["config"] == shipped
+
+
+def test_relatives_without_the_server_ask_for_their_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    with pytest.raises(ModelError, match=r"mcunet-in4 cannot be fetched .*no route.*arguments: \{config: .*mcunet-in2"):
+        build("mcunet-in4", 3)
+
+
+def test_drop_rate_comes_before_the_classifier() -> None:
+    drops = [m.p for m in build("mcunet-in2", 3, {"drop_rate": 0.3}).modules() if isinstance(m, torch.nn.Dropout)]
+    assert drops == [0.3]

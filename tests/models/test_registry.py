@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.errors import ModelError
 from pipeline.models import registry
-from pipeline.models.registry import IMAGENET, build, family, head, scaling
+from pipeline.models.registry import IMAGENET, build, family, head, resolve, scaling
 from pipeline.models.weights import package_weights
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -22,7 +22,8 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("mcunet-in2", "mcunet"),
+        ("mcunet-in2", "own"),
+        ("resnet50_attention", "own"),
         ("mobilenetv3_large_100", "timm"),
         ("convnext_tiny", "timm"),
         ("convnext_tiny.fb_in22k", "timm"),
@@ -85,6 +86,7 @@ def test_unknown_argument_is_refused_by_name(name: str) -> None:
         ("tf_efficientnet_lite0", ("classifier.",)),
         ("deit_tiny_distilled_patch16_224", ("head.", "head_dist.")),
         ("mobilenet_v3_small", ("classifier.3.",)),
+        ("googlenet", ("fc.", "aux1.fc2.", "aux2.fc2.")),
         ("squeezenet1_1", ("classifier.1.",)),
     ],
 )
@@ -97,7 +99,7 @@ def test_weights_from_a_file_leave_exactly_the_classifier_new(
     save_file(given, file)
     torch.manual_seed(2)
     network = build(name, 3, pretrained=file)
-    assert head(network, family(name)) == prefixes
+    assert head(network) == prefixes
     taken = {key for key, tensor in network.state_dict().items() if torch.equal(tensor, given[key])}
     assert set(given) - taken == {key for key in given if key.startswith(prefixes)}
 
@@ -106,7 +108,7 @@ def test_weights_from_a_file_leave_exactly_the_classifier_new(
 def test_classifier_is_all_that_depends_on_the_number_of_labels(name: str) -> None:
     with torch.device("meta"):
         three, four = build(name, 3), build(name, 4)
-    prefixes = head(three, family(name))
+    prefixes = head(three)
     shapes = {key: tensor.shape for key, tensor in four.state_dict().items()}
     differing = {key for key, tensor in three.state_dict().items() if tensor.shape != shapes[key]}
     assert differing == {key for key in shapes if key.startswith(prefixes)}
@@ -165,3 +167,24 @@ def test_torchvision_weights_from_its_server_leave_the_classifier_new(monkeypatc
 def test_family_without_published_weights_says_so() -> None:
     with pytest.raises(ModelError, match="No pretrained weights exist for efficientnet_b0_g8_gn"):
         registry.build("efficientnet_b0_g8_gn", 3, pretrained=True)
+
+
+def test_networks_made_for_one_size_are_told_the_recipes() -> None:
+    assert resolve("hiera_tiny_224", 96, {}) == {"img_size": 96}
+    assert resolve("hiera_tiny_224", 224, {}) == {}
+    assert resolve("vit_tiny_patch16_224", 96, {"img_size": 128}) == {"img_size": 128}
+    assert resolve("test_resnet", 96, {"drop_rate": 0.1}) == {"drop_rate": 0.1}
+    network = build("hiera_tiny_224", 3, resolve("hiera_tiny_224", 96, {"drop_path_rate": 0.1})).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
+
+
+def test_network_with_auxiliary_classifiers_answers_plainly_when_evaluated() -> None:
+    assert scaling("googlenet") == HALF
+    with torch.device("meta"):
+        network = build("googlenet", 4, {"init_weights": False})
+        answers = network.train()(torch.zeros(2, 3, 96, 96))
+        plain = network.eval()(torch.zeros(2, 3, 96, 96))
+    assert [part.shape for part in answers] == [(2, 4)] * 3
+    assert plain.shape == (2, 4)
+    assert head(build("inception_v3", 4, {"aux_logits": True})) == ("fc.", "AuxLogits.fc.")

@@ -20,7 +20,7 @@ from pipeline.dataset.manifest import COLUMNS, write_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
-from pipeline.sections import Training
+from pipeline.sections_training import Training
 from pipeline.training.data import Photos
 
 COLOURS = {"Apis": (220, 40, 40), "Bombus": (40, 200, 40), "Colias": (40, 40, 220), "Danaus": (200, 200, 40)}

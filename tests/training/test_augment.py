@@ -31,12 +31,14 @@ def test_none_is_what_the_device_sees(recipe: Recipe) -> None:
     assert np.array_equal(np.asarray(varied), preprocess(gradient(), recipe))
 
 
-@pytest.mark.parametrize("strength", ["light", "medium", "strong"])
+@pytest.mark.parametrize(
+    "strength", ["light", "medium", "strong", "inception", "inat", "randaugment", "trivialaugment"]
+)
 def test_draws_come_from_torchs_generator(strength: str) -> None:
     first, again = draws(strength), draws(strength)
     assert first.shape == (60, 32, 32, 3)
     assert np.array_equal(first, again)
-    assert len({photo.tobytes() for photo in first}) == 60
+    assert len({photo.tobytes() for photo in first}) > 50  # TrivialAugment may leave nothing but black
 
 
 def test_photos_are_mirrored_half_of_the_time_and_never_turned_over() -> None:
@@ -63,3 +65,32 @@ def test_light_leaves_colours_alone_and_medium_changes_them_mildly() -> None:
     change = np.abs(draws("medium", photo=even) - (180, 120, 60))
     assert 10 < change.max() < 110
     assert (np.diff(draws("medium", photo=even).mean((1, 2)), axis=1) < 0).all()  # still more red than green than blue
+
+
+def contrast(photos: np.ndarray) -> np.ndarray:
+    return photos.mean(3).std((1, 2))
+
+
+def test_inception_changes_contrast_brightness_and_colour() -> None:
+    board = Image.fromarray(np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((10, 10))).astype(np.uint8) * 120 + 60)
+    photos = draws("inception", 80, board.convert("RGB"))
+    assert contrast(photos).max() > 1.25 * contrast(photos).min() > 0  # of a grey board, which saturation cannot change
+    even = draws("inception", 40, Image.new("RGB", (50, 50), (180, 120, 60)))
+    assert np.ptp(even.mean((1, 2, 3))) > 10
+    assert np.ptp(even.argmax(3)) > 0  # hue may turn which channel is the strongest
+
+
+def test_inat_turns_a_little_and_erases_a_quarter() -> None:
+    even = Image.new("RGB", (50, 50), (250, 250, 250))
+    dark = (draws("inat", 300, even) < 140).all(3).mean((1, 2))
+    assert 0.2 < (dark > 0.01).mean() < 1  # corners of turned photos are black too
+
+
+def test_erasing_takes_the_mean_colour_with_its_probability() -> None:
+    even = Image.new("RGB", (50, 50), (250, 250, 250))
+    augment = augmentation("light", RECIPE, erasing=0.4)
+    torch.manual_seed(0)
+    grey = np.array([(np.asarray(augment(even)) == 128).all(2).mean() for _ in range(200)])
+    assert 0.3 < (grey > 0).mean() < 0.5
+    assert 0.015 < grey[grey > 0].min() < grey.max() < 0.36
+    assert np.array_equal(np.asarray(augmentation("none", RECIPE, 1.0)(even)), preprocess(even, RECIPE))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from conftest import draw_photo
 
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError
-from pipeline.training.data import EpochOrder, Photos, loader, mix
+from pipeline.training.data import EpochOrder, Photos, check_unreadable, loader, mix, sampling_weights
 
 RECIPE = Recipe(size=32, decode_side=64)
 
@@ -35,7 +37,7 @@ def epoch(data: Photos, number: int, workers: int) -> list[tuple[torch.Tensor, t
     batches = loader(data, order, 4, workers)
     found = []
     for order.epoch in range(number + 1):  # the earlier epochs too, as a training has them
-        found = [(photo.clone(), label.clone()) for photo, label in batches]
+        found = [(batch.photos.clone(), batch.labels.clone()) for batch in batches]
     return found
 
 
@@ -50,28 +52,28 @@ def test_workers_do_not_change_the_photos(paths: list[Path]) -> None:
 
 
 def test_order_does_not_change_the_photos(paths: list[Path]) -> None:
-    forward = [photos(paths)[0, i][0] for i in range(9)]
+    forward = [photos(paths)[0, i, 0][0] for i in range(9)]
     torch.manual_seed(99)
     data = photos(paths)
-    backward = [data[0, i][0] for i in reversed(range(9))]
+    backward = [data[0, i, 0][0] for i in reversed(range(9))]
     assert all(torch.equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
 
 
 def test_photos_differ_by_epoch_and_seed_and_place(paths: list[Path], tmp_path: Path) -> None:
     twin = Path(shutil.copy(paths[0], tmp_path / "twin.jpg"))
     data = photos([paths[0], twin])
-    varied = [data[0, 0], data[1, 0], data[0, 1], photos([paths[0]], seed=4)[0, 0]]
-    assert len({photo.numpy().tobytes() for photo, _ in varied}) == 4
+    varied = [data[0, 0, 0], data[1, 0, 0], data[0, 1, 0], data[0, 0, 1], photos([paths[0]], seed=4)[0, 0, 0]]
+    assert len({photo.numpy().tobytes() for photo, _ in varied}) == 5
 
 
 def test_dropouts_generator_is_left_alone(paths: list[Path]) -> None:
     before = torch.get_rng_state()
-    photos(paths)[0, 0]
+    photos(paths)[0, 0, 0]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_photos_to_choose_by_are_what_the_device_sees(paths: list[Path]) -> None:
-    photo, label = photos(paths, "none")[5, 2]
+    photo, label = photos(paths, "none")[5, 2, 0]
     assert np.array_equal(photo.numpy(), preprocess(decode(paths[2], RECIPE.decode_side), RECIPE))
     assert label == 2
 
@@ -82,10 +84,10 @@ def test_each_epoch_has_every_photo_once_in_its_own_order() -> None:
     order.epoch = 1
     second = list(order)
     assert first == again
-    assert sorted(first) == [(0, i) for i in range(50)]
-    assert sorted(second) == [(1, i) for i in range(50)]
-    assert [i for _, i in first] != [i for _, i in second] != list(range(50))
-    assert list(EpochOrder(4, 3, shuffle=False)) == [(0, i) for i in range(4)]
+    assert sorted(first) == [(0, i, 0) for i in range(50)]
+    assert sorted(second) == [(1, i, 0) for i in range(50)]
+    assert [i for _, i, _ in first] != [i for _, i, _ in second] != list(range(50))
+    assert list(EpochOrder(4, 3, shuffle=False)) == [(0, i, 0) for i in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +99,15 @@ def test_last_batch_of_one_photo_is_left_out_of_training_only(
     data = photos(paths[:n])
     for shuffle, sizes in ((True, training), (False, evaluation)):
         batches = loader(data, EpochOrder(n, 0, shuffle), 4, 0)
-        assert [len(labels) for _, labels in batches] == sizes
+        assert [len(batch.labels) for batch in batches] == sizes
         assert len(batches) == len(sizes)
 
 
 def test_unreadable_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no photo")
-    with pytest.raises(DataError, match=r"text\.jpg: is no image .*; run dataset_orchestrator\.py again"):
-        photos([tmp_path / "text.jpg"])[0, 0]
+    assert re.fullmatch(
+        r".*text\.jpg: is no image in a format that Pillow knows", photos([tmp_path / "text.jpg"])[0, 0, 0]
+    )
 
 
 def test_seeds_differ_by_every_number_and_by_their_order() -> None:
@@ -112,3 +115,55 @@ def test_seeds_differ_by_every_number_and_by_their_order() -> None:
     assert len(set(seeds)) == 125
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert mix(1, 2, 3) == mix(1, 2, 3)
+
+
+LABELS = np.repeat([0, 1, 2], [900, 90, 10])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares"), [("balanced", [1 / 3, 1 / 3, 1 / 3]), ("square_root", np.sqrt([900, 90, 10]) / 42.649)]
+)
+def test_samplers_draw_the_labels_in_their_shares(kind: str, shares: list[float]) -> None:
+    order = EpochOrder(len(LABELS), 1, True, sampling_weights(LABELS, kind))
+    drawn = np.concatenate([LABELS[[i for _, i, _ in order]] for order.epoch in range(5)])
+    assert len(drawn) == 5 * len(LABELS)
+    assert np.bincount(drawn) / len(drawn) == pytest.approx(shares, abs=0.02)
+
+
+def test_photo_that_is_drawn_again_is_varied_anew() -> None:
+    items = list(EpochOrder(len(LABELS), 1, True, sampling_weights(LABELS, "balanced")))
+    assert len(set(items)) == len(items)
+    assert max(again for _, _, again in items) > 10
+    assert items == list(EpochOrder(len(LABELS), 1, True, sampling_weights(LABELS, "balanced")))
+    assert sampling_weights(LABELS, "uniform") is None
+
+
+def test_processes_share_each_batch_and_miss_no_photo(paths: list[Path]) -> None:
+    data = photos(paths)
+    for shuffle in (True, False):
+        order = EpochOrder(9, 3, shuffle)
+        alone = [batch.labels.tolist() for batch in loader(data, order, 4, 0)]
+        parts = [[batch.labels.tolist() for batch in loader(data, order, 4, 0, rank, 2)] for rank in (0, 1)]
+        together = [sorted(chain(*shares)) for shares in zip(*parts, strict=False)]
+        assert [sorted(batch) for batch in alone][: len(together)] == together
+        assert sorted(chain(*chain(*parts))) == sorted(chain(*alone))
+
+
+def test_unreadable_photo_is_left_out_of_its_batch_and_told(paths: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(paths[0].read_bytes()[:500])
+    (batch,) = loader(photos([paths[0], broken, paths[1]]), EpochOrder(3, 0, shuffle=False), 4, 0)
+    assert batch.labels.tolist() == [0, 2]
+    assert len(batch.photos) == 2
+    assert len(batch.unreadable) == 1
+    assert "broken.jpg: cannot be decoded" in batch.unreadable[0]
+
+
+def test_more_than_one_percent_unreadable_is_an_error() -> None:
+    reasons = [f"{i}.jpg: cannot be decoded" for i in range(3)]
+    check_unreadable(reasons, 300)
+    check_unreadable([], 1)
+    with pytest.raises(DataError, match=r"3 of 299 photos cannot be read, e\.g\. 0\.jpg: .*; run dataset_orch"):
+        check_unreadable(reasons, 299)
+    with pytest.raises(DataError):
+        check_unreadable(reasons, 1000, whole=True)

@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.edge.recipe import Recipe
-from pipeline.errors import ModelError
+from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, read_card
 from pipeline.models.deployable import Deployable
-from pipeline.sections import Training
+from pipeline.sections_training import Training
 from pipeline.training.data import EpochOrder, loader
-from pipeline.training.loop import Teacher, evaluate, train
+from pipeline.training.epoch import Teacher, evaluate
+from pipeline.training.loop import train
 from pipeline.training.losses import folding
 
 from .conftest import CARD, LABELS, RECIPE, TRAIN, VAL, network, sets, settings
@@ -57,7 +58,7 @@ def run(tmp_path: Path, coloured: Path) -> Run:
         torch.manual_seed(card.seed)
         given: Training = settings(**changes)
         net = net or network()
-        return train(tmp_path / name, net, card, given, *sets(coloured, card), teacher, on_epoch)
+        return train(tmp_path / name, net, card, given, *sets(coloured, card), [teacher] if teacher else [], on_epoch)
 
     return once
 
@@ -92,7 +93,16 @@ def test_colours_are_learnt(run: Run, tmp_path: Path) -> None:
 def test_metrics_have_one_row_per_epoch_and_the_rate_of_its_last_step(run: Run, tmp_path: Path) -> None:
     run(lr=0.02, warmup_epochs=1)
     table = metrics(tmp_path / "model")
-    assert list(table) == ["epoch", "train_loss", "train_acc", "lr", "val_loss", "val_acc", "val_macro_f1"]
+    assert list(table) == [
+        "epoch",
+        "train_loss",
+        "train_acc",
+        "lr",
+        "val_loss",
+        "val_acc",
+        "val_macro_f1",
+        "val_f1_tail",
+    ]
     assert table["epoch"].tolist() == [1, 2, 3]
     batches = -(-sum(TRAIN.values()) // 6)
     cosine = [(1 + np.cos(np.pi * (k * batches - 1) / (2 * batches))) / 2 for k in (1, 2)]
@@ -113,7 +123,9 @@ def test_best_epoch_by_macro_f1_is_the_one_kept(run: Run, tmp_path: Path) -> Non
     assert all(torch.equal(kept[name], states[best][name]) for name in kept)
     assert read_card(tmp_path / "model").training["epoch"] == best + 1
     assert read_card(tmp_path / "model").metrics == card.metrics
-    assert card.metrics == pytest.approx(table.iloc[best][["val_loss", "val_acc", "val_macro_f1"]].to_dict(), rel=1e-5)
+    assert card.metrics == pytest.approx(
+        table.iloc[best][["val_loss", "val_acc", "val_macro_f1", "val_f1_tail"]].to_dict(), rel=1e-5
+    )
     assert 0 < best + 1 < 6  # else the test would not tell best from last
 
 
@@ -289,7 +301,11 @@ def test_weight_decay_spares_biases_and_normalisation(run: Run) -> None:
 def test_evaluation_counts_every_label_in_macro_f1(coloured: Path) -> None:
     _, val = sets(coloured)
     batches = loader(val, EpochOrder(len(val), 0, shuffle=False), 5, 0)
-    found = evaluate(Deployable(Constant(0, 5, 0, 0), RECIPE), batches, 4, torch.device("cpu"))
+    train = np.array(list(TRAIN.values()))
+    found, unreadable = evaluate(
+        Deployable(Constant(0, 5, 0, 0), RECIPE), batches, len(val), LABELS, train, torch.device("cpu")
+    )
+    assert not unreadable
     share = VAL["Bombus"] / sum(VAL.values())
     assert found["val_acc"] == pytest.approx(share)
     assert found["val_macro_f1"] == pytest.approx(2 * share / (1 + share) / 4)
@@ -310,3 +326,149 @@ def test_recipe_of_the_card_sizes_the_photos(run: Run, tmp_path: Path) -> None:
     net.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape))
     run(net=net, card=replace(CARD, recipe=Recipe(size=40)), epochs=1, warmup_epochs=0)
     assert {tuple(shape[1:]) for shape in seen} == {(3, 40, 40)}
+
+
+RESUMED: list[dict[str, Any]] = [
+    {"schedule": {"name": "one_cycle"}, "optimizer": {"name": "sgd", "lr_factors": {"0.": 0.1}}},
+    {"schedule": {"name": "plateau", "arguments": {"patience": 0}}, "optimizer": {"name": "adam", "clip_norm": 1.0}},
+    {"schedule": {"name": "multi_step"}, "optimizer": {"accumulate": 2}, "sampler": "balanced"},
+    {"schedule": {"name": "warm_restarts"}, "mix": {"mixup": 0.5, "cutmix": 0.5}, "loss": {"name": "focal"}},
+    {"schedule": {"name": "cyclic"}, "freeze": {"frozen": ["0."], "unfreeze": {2: ["all"]}}, "precision": "bf16"},
+]
+
+
+@pytest.mark.parametrize("changes", RESUMED, ids=[one["schedule"]["name"] for one in RESUMED])
+def test_every_part_of_the_state_is_resumed_to_the_bit(run: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def kill(row: dict[str, float]) -> None:
+        raise Killed
+
+    run("undisturbed", **changes)
+    with pytest.raises(Killed):
+        run("killed", on_epoch=kill, **changes)
+    run("killed", **changes)
+    same_end(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+# bad input ------------------------------------------------------------------------------------------------------------
+
+
+class Turns(nn.Module):
+    """Gives a loss that is not a number, or another failure, after so many photos."""
+
+    def __init__(self, after: int, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.after, self.seen, self.failure = after, 0, failure
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        logits: Tensor = self.layer(photos.mean((2, 3)))
+        if self.training:
+            self.seen += len(photos)
+        if self.seen <= self.after:
+            return logits
+        if self.failure:
+            raise self.failure
+        return logits * float("nan")
+
+
+def test_loss_that_is_no_number_names_the_batch_and_keeps_the_checkpoint_before(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"main: the loss of epoch 2, batch 3 is not finite; lower lr \(0\.02\)"):
+        run(net=Turns(sum(TRAIN.values()) + 12))
+    assert torch.load(tmp_path / "model" / "last.pt", weights_only=True)["state"]["epoch"] == 1
+    assert read_card(tmp_path / "model").training["epoch"] == 1
+    assert all(torch.isfinite(tensor).all() for tensor in last_weights(tmp_path / "model").values())
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_says_which_settings_need_less(run: Run, failure: Exception) -> None:
+    with pytest.raises(
+        ModelError, match=r"out of memory with batches of 6 photos of 160 px; lower batch_size .*recipe\.size"
+    ):
+        run(net=Turns(6, failure))
+
+
+def test_other_failures_of_the_network_are_not_called_out_of_memory(run: Run) -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        run(net=Turns(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+
+
+def test_label_out_of_range_is_refused(tmp_path: Path, coloured: Path) -> None:
+    train_set, val_set = sets(coloured)
+    train_set.labels = train_set.labels + 1
+    with pytest.raises(
+        LabelSpaceError, match="main: the train part has label 4, the model has 4 labels; run dataset_orch"
+    ):
+        train(tmp_path, network(), CARD, settings(), train_set, val_set)
+
+
+def test_labels_that_a_part_lacks_are_told_of(tmp_path: Path, coloured: Path, lines: Callable[[], list[str]]) -> None:
+    train_set, val_set = sets(coloured)
+    train_set.labels[train_set.labels == 3] = 0
+    val_set.labels[val_set.labels >= 2] = 0
+    train(tmp_path, network(), CARD, settings(epochs=1, warmup_epochs=0, class_weights="inverse"), train_set, val_set)
+    said = lines()
+    assert "main: 1 labels have no photo in train and cannot be learnt, e.g. Danaus" in said
+    assert "main: 2 labels have no photo in val and count as never found, e.g. Colias" in said
+    assert np.isfinite(metrics(tmp_path)["val_loss"]).all()
+
+
+def test_few_unreadable_photos_are_left_out_and_counted(
+    tmp_path: Path, coloured: Path, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_set, val_set = sets(coloured)
+    (tmp_path / "broken.jpg").write_text("no photo")
+    train_set.paths = [*train_set.paths[:-1], tmp_path / "broken.jpg"]
+    given = settings(epochs=1, warmup_epochs=0)
+    with pytest.raises(DataError, match=r"1 of 26 photos cannot be read, e\.g\. .*broken\.jpg: is no image"):
+        train(tmp_path / "strict", network(), CARD, given, train_set, val_set)
+    monkeypatch.setattr("pipeline.training.data.MOST_UNREADABLE", 0.05)
+    card = train(tmp_path / "model", network(), CARD, given, train_set, val_set)
+    assert card.training["unreadable"] == 1
+    assert any("1 photos cannot be read and are left out, e.g. " in line for line in lines())
+
+
+def test_full_disk_leaves_the_last_checkpoint_as_it_was(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(row: dict[str, float]) -> None:
+        monkeypatch.setattr("torch.save", full)
+
+    def full(content: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc:700] PytorchStreamWriter failed writing file data/9")
+
+    with pytest.raises(OSError, match=r"last\.pt could not be written, the one before is kept: .*failed writing"):
+        run(on_epoch=fill)
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "model" / "last.pt", weights_only=True)["state"]["epoch"] == 1
+    assert not list((tmp_path / "model").glob(".*"))
+    run()
+    run("undisturbed")
+    same_end(tmp_path / "model", tmp_path / "undisturbed")
+
+
+class Auxiliary(nn.Module):
+    """Gives logits and two auxiliary ones while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, photos: Tensor) -> Any:
+        logits = [(self.weight * torch.tensor(row)).expand(len(photos), -1) for row in ([1.0, 0, 0, 0], [0, 3.0, 0, 0])]
+        return (logits[0], logits[1], logits[1]) if self.training else logits[0]
+
+
+def test_auxiliary_classifiers_add_a_third_of_their_loss(run: Run, tmp_path: Path) -> None:
+    still: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "lr": 1e-12, "weight_decay": 0}
+    for name, net in (("both", Auxiliary()), ("main", Constant(1, 0, 0, 0)), ("aux", Constant(0, 3, 0, 0))):
+        run(name, net, **still)
+    both, main, aux = (float(metrics(tmp_path / name)["train_loss"].iloc[0]) for name in ("both", "main", "aux"))
+    assert both == pytest.approx(main + 2 * 0.3 * aux, rel=1e-4)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import train as script
 from pipeline.config import Config
 from pipeline.dataset.manifest import read_manifest, write_manifest
-from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
 from pipeline.files import sha256
 from pipeline.models.checkpoint import load_model, read_card, save_model
 from pipeline.models.registry import build
@@ -193,6 +193,65 @@ def test_cache_of_a_former_teacher_is_refused(toy: Toy) -> None:
     save_model(main, build("test_resnet", 4), read_card(main))
     with pytest.raises(ModelError, match=r"cache_0\.5_0 was trained with other settings \(teacher\)"):
         train_role(config, "cache")
+
+
+def test_several_teachers_of_other_experiments_teach(toy: Toy) -> None:
+    first, second = (train_role(toy(*QUICK, f"experiment={name}"), "main")[0] for name in ("first", "second"))
+    taught = toy("main.epochs=2", "experiment=taught", "main.distill.teacher=[first/main, second/main]")
+    (folder,) = train_role(taught, "main")
+    hashes = [read_card(teacher).weights_sha256 for teacher in (first, second)]
+    assert read_card(folder).training["settings"]["teacher"] == hashes
+
+
+@pytest.mark.parametrize("name", ["main", "a/b/main"])
+def test_model_cannot_teach_itself(toy: Toy, name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"distill.teacher '{name}': main learns from another model, NAME .*or EXPERIMENT/NAME"
+    ):
+        train_role(toy(*QUICK, f"main.distill.teacher={name}"), "main")
+
+
+def test_unfinished_teacher_is_refused(toy: Toy) -> None:
+    config = toy(*QUICK, "cache.distill.teacher=main")
+    (main,) = train_role(config, "main")
+    network, card = load_model(main)
+    save_model(main, network, replace(card, training={**card.training, "finished": False}))
+    with pytest.raises(ModelError, match=r"main is still in training; let its train\.py end first"):
+        train_role(config, "cache")
+
+
+def test_changed_manifest_is_refused_when_a_killed_training_is_continued(toy: Toy) -> None:
+    config = toy(*QUICK)
+    (folder,) = train_role(config, "main")
+    network, card = load_model(folder)
+    save_model(folder, network, replace(card, training={**card.training, "finished": False}))
+    before = contents(folder)
+    rewrite(config, table().assign(width=49))
+    with pytest.raises(ModelError, match=r"main was trained with other settings \(manifest\)"):
+        train_role(config, "main")
+    assert contents(folder) == before
+
+
+def test_model_folder_is_started_from_by_name(toy: Toy, lines: Callable[[], list[str]]) -> None:
+    (main,) = train_role(toy("main.epochs=4", "experiment=before"), "main")
+    (cache,) = train_role(toy(*QUICK, "cache.warmup_epochs=0", f"cache.pretrained={main}", "cache.lr=1e-12"), "cache")
+    assert "train     cache_0.5_0: 2 of 3 labels are known to main" in lines()
+    ours, theirs = load_model(cache)[0].state_dict(), load_model(main)[0].state_dict()
+    torch.testing.assert_close(ours["fc.weight"][:2], theirs["fc.weight"][1:3])  # Bombus and Colias
+    assert read_card(cache).training["settings"]["pretrained"] == read_card(main).weights_sha256
+    assert read_card(cache).pretrained == "main"
+
+
+def test_photos_left_out_are_exit_code_3(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.data.MOST_UNREADABLE", 0.05)
+    config = toy("experiment=toy")
+    rows = table()
+    (tmp_path / "broken.jpg").write_text("no photo")
+    rows.loc[0, "image_path"] = str(tmp_path / "broken.jpg")
+    rewrite(config, rows)
+    for _ in range(2):  # trained, then up to date
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tmp_path / "toy.yaml"), "main", "--epochs", "1"])
+        assert script.main() == 3
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -1,0 +1,162 @@
+"""The sections `main` and `cache` of a configuration: how a model is built and trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.sections import Section
+
+
+class RecipeSection(Section):
+    size: int = Field(160, ge=32, le=1024, description="network input, px")
+    crop: float = Field(0.875, gt=0, le=1, description="central share that is looked at; 1 for photos already cropped")
+    fit: Literal["square", "squash"] = "square"
+    decode_side: int = Field(320, ge=0, description="JPEGs are decoded at the smallest scale with this short side, px")
+
+
+class Loss(Section):
+    name: Literal["cross_entropy", "focal", "logit_adjustment"] = "cross_entropy"
+    gamma: float = Field(2.0, ge=0, description="focal: how much photos that are easy count less")
+    alpha: float = Field(1.0, gt=0, description="focal: factor of the whole")
+    tau: float = Field(
+        1.0, ge=0, description="logit_adjustment: share of the log prior that is added; 1: balanced softmax"
+    )
+
+
+class Mix(Section):
+    """Batches in which photos are mixed in pairs; the shares are of the batches that are mixed at all."""
+
+    mixup: float = Field(0.0, ge=0, le=1, description="share of the batches")
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of the batches")
+    mixup_alpha: float = Field(0.2, gt=0, description="of the beta distribution that draws how much")
+    cutmix_alpha: float = Field(1.0, gt=0)
+    probability: float = Field(1.0, ge=0, le=1, description="factor of both shares in the first epoch")
+    decline: float = Field(0.0, ge=0, le=1, description="what the factor loses per epoch")
+    least: float = Field(0.0, ge=0, le=1, description="what the factor does not fall below")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Mix:
+        if self.mixup + self.cutmix > 1:
+            raise ValueError("mixup + cutmix must not exceed 1")
+        return self
+
+
+class Optimizer(Section):
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd")
+    nesterov: bool = Field(True, description="sgd")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw, adam")
+    lr_factors: dict[str, float] = Field(
+        default_factory=dict,
+        description="factor of lr for parameters whose name starts so, e.g. {backbone: 0.1}; backbone: all but the classifier",
+    )
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of a step's gradient; 0: as it is")
+    accumulate: int = Field(1, gt=0, description="batches that one step learns from")
+
+
+class Schedule(Section):
+    """Learning rate over the training. warmup_cosine, warm_restarts, cyclic and one_cycle change it at every step, plateau
+    when the val loss stops falling, the others after each epoch."""
+
+    name: Literal[
+        "warmup_cosine",
+        "step",
+        "multi_step",
+        "exponential",
+        "cosine",
+        "warm_restarts",
+        "cyclic",
+        "one_cycle",
+        "plateau",
+    ] = "warmup_cosine"
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="of PyTorch's scheduler, in epochs (cyclic: in steps), e.g. {step_size: 10}"
+    )
+
+
+class Freeze(Section):
+    """Parameters that do not learn; batch normalisation whose parameters are frozen keeps its statistics too."""
+
+    train_last: int = Field(0, ge=0, description="only the last n parameter tensors learn; 0: all")
+    frozen: list[str] = Field([], description="names that start so do not learn; backbone: all but the classifier")
+    unfreeze: dict[int, list[str]] = Field(
+        default_factory=dict, description="{epoch: names}: after so many epochs these learn too; all: everything"
+    )
+
+
+class Distill(Section):
+    teacher: str | list[str] | None = Field(
+        None, description="trained models of this experiment, e.g. main, or EXPERIMENT/NAME; none: no teacher"
+    )
+    weight: float = Field(0.7, ge=0, le=1, description="share of the teacher's loss")
+    temperature: float = Field(2.0, gt=0)
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of all teachers."""
+        return [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
+
+
+class Training(Section):
+    """How one model is built and trained; `main` and `cache` each have one."""
+
+    model: str = Field(description="mcunet-in2, or any timm or torchvision name")
+    pretrained: bool | Path | Literal["package"] = Field(
+        False,
+        description="false | true (from the model's server) | a file | a model folder | package (efficientnet-liteN from PyPI)",
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
+    recipe: RecipeSection = RecipeSection()
+    epochs: int = Field(30, gt=0)
+    patience: int = Field(0, ge=0, description="stop after this many epochs without a better val macro F1; 0: never")
+    batch_size: int = Field(64, gt=0, description="photos per batch, over all processes together")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0, description="of the schedule warmup_cosine")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    loss: Loss = Loss()
+    class_weights: Literal["none", "inverse", "sqrt_inverse", "total_over_count"] = "none"
+    sampler: Literal["uniform", "balanced", "square_root"] = Field(
+        "uniform", description="balanced: each label as often as any other; square_root: between the two"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
+    augment: Literal["none", "light", "medium", "strong", "inception", "inat", "randaugment", "trivialaugment"] = (
+        "medium"
+    )
+    erasing: float = Field(0.0, ge=0, le=1, description="probability that a rectangle of the photo is erased")
+    mix: Mix = Mix()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    freeze: Freeze = Freeze()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
+    compile: bool = Field(False, description="let torch.compile speed the network up")
+    distill: Distill = Distill()
+    packed: int = Field(
+        0,
+        ge=0,
+        description="decode each photo once and keep it, larger ones with this short side, px; 0: decode each time",
+    )
+    tracking: list[Literal["tensorboard", "mlflow", "clearml", "wandb"]] = Field(
+        [], description="where the metrics go besides training_metrics.csv"
+    )
+    workers: int = Field(2, ge=0, description="processes that load photos")
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Training:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
+        return self
+
+
+class Cache(Training):
+    model: str = "mcunet-in2"
+    threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
+    start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
+    lr: float = Field(2e-3, gt=0)
+
+
+class Main(Training):
+    model: str = "convnext_tiny"

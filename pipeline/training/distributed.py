@@ -1,0 +1,109 @@
+"""Several processes, on one host or many, that train as one: started by torchrun; gloo on CPUs, nccl on GPUs.
+
+Without torchrun everything here is what one process needs: rank 0 of 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import timm.layers
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.console import log
+
+T = TypeVar("T")
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that torchrun started; all but the first keep quiet and write nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if not is_writer():
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_writer() -> bool:
+    """Whether this is the one process that writes files and log lines."""
+    return rank() == 0
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes again after one was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def from_writer(work: Callable[[], T]) -> T:
+    """Do the work in the writer alone, while the others wait; all get its result (plain values)."""
+    if world() == 1:
+        return work()
+    result = [work() if is_writer() else None]
+    dist.broadcast_object_list(result, device=_device())
+    return result[0]  # type: ignore[return-value]
+
+
+def gathered(values: T) -> list[T]:
+    """What each process holds, in order of rank."""
+    if world() == 1:
+        return [values]
+    everywhere: list[T] = [values] * world()
+    dist.all_gather_object(everywhere, values)
+    return everywhere
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """The network with batch statistics over all processes, on GPUs; PyTorch has none on CPUs, where each has its own."""
+    if world() == 1 or not torch.cuda.is_available():
+        return network
+    converted: nn.Module = timm.layers.convert_sync_batchnorm(network)
+    return converted
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The model that averages its gradients over all processes; wrap it again when other parameters learn."""
+    if world() == 1:
+        return model
+    unused = any(parameter.requires_grad for parameter in model.parameters())
+    return DistributedDataParallel(model) if unused else model
+
+
+def share(batch: int, processes_: int, rank_: int) -> float:
+    """Factor of this process's mean loss so that the mean of all processes is that of the whole batch."""
+    return len(range(rank_, batch, processes_)) * processes_ / batch
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum over all processes, in place."""
+    if world() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def _device() -> torch.device | None:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None

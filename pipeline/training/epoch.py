@@ -1,0 +1,165 @@
+"""One epoch: learn from every batch once, then measure on val."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from pipeline.console import progress
+from pipeline.errors import ModelError
+from pipeline.labels import LabelSpace, long_tail
+from pipeline.models.deployable import Deployable
+from pipeline.sections_training import Training
+from pipeline.training import distributed
+from pipeline.training.average import Average
+from pipeline.training.data import Batch, check_unreadable
+from pipeline.training.freezing import train_mode
+from pipeline.training.losses import Criterion, distillation
+from pipeline.training.mixing import mixed
+from pipeline.training.optimisation import Optimisation
+
+AUXILIARY = 0.3  # weight of an auxiliary classifier's loss (Szegedy et al., "Going Deeper with Convolutions", 2015)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that is asked about the very photo, as varied, that the student sees; fold joins the labels."""
+
+    model: Deployable
+    size: int
+    fold: Tensor
+
+
+@dataclass(frozen=True)
+class Learner:
+    """All that learning from a batch needs; `parallel` is the model, joined with those of the other processes."""
+
+    name: str
+    labels: int
+    model: Deployable
+    parallel: nn.Module
+    settings: Training
+    optimisation: Optimisation
+    criterion: Criterion
+    teachers: Sequence[Teacher]
+    average: Average | None
+    device: torch.device
+
+
+def one_epoch(
+    learner: Learner, batches: DataLoader[Batch], photos: int, epoch: int
+) -> tuple[dict[str, float], set[str]]:
+    """Returns the row of training metrics and why photos were left out; `photos` are those of all processes."""
+    train_mode(learner.model)
+    settings, optimisation, device = learner.settings, learner.optimisation, learner.device
+    sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, photos
+    rate, unreadable = optimisation.rate, set[str]()
+    title = f"{learner.name} epoch {epoch + 1}/{settings.epochs}"
+    for i, batch in enumerate(progress(batches, len(batches), title)):
+        unreadable |= set(batch.unreadable)
+        check_unreadable(unreadable, photos, whole=not len(batch.labels))
+        shown, labels = batch.photos.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        rate, is_step = optimisation.rate, optimisation.is_step(i)
+        with nullcontext() if is_step or distributed.world() == 1 else learner.parallel.no_sync():  # type: ignore[operator]
+            loss, logits = _loss(learner, shown, labels, epoch)
+            if not torch.isfinite(loss):
+                raise ModelError(
+                    f"{learner.name}: the loss of epoch {epoch + 1}, batch {i + 1} is not finite; lower lr ({settings.lr})"
+                )
+            whole = min(settings.batch_size, photos - i * settings.batch_size)
+            optimisation.backward(loss * distributed.share(whole, distributed.world(), distributed.rank()), i)
+        if is_step:
+            optimisation.step(epoch, i)
+            if learner.average is not None:
+                learner.average.update(learner.model.network)
+        right = float((logits.argmax(1) == labels).sum())
+        sums += torch.tensor([float(loss.detach()) * len(labels), right, len(labels)], dtype=torch.float64)
+    loss_sum, correct, seen = distributed.total(sums.to(device)).tolist()
+    unreadable = set().union(*distributed.gathered(unreadable))
+    check_unreadable(unreadable, photos)
+    return {"train_loss": loss_sum / seen, "train_acc": correct / seen, "lr": rate}, unreadable
+
+
+def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    """Mean loss over the batch, and the logits."""
+    settings, device = learner.settings, learner.device
+    shown, target = mixed(photos, labels, learner.labels, settings.mix, epoch)
+    half = torch.float16 if settings.precision == "fp16" else torch.bfloat16
+    with torch.autocast(device.type, half, enabled=uses_half(settings.precision, device)):
+        answer = learner.parallel(shown)
+        logits, *auxiliary = [part.float() for part in ([answer] if isinstance(answer, Tensor) else answer)]
+        loss = learner.criterion(logits, target)
+        if learner.teachers:
+            with torch.inference_mode():
+                theirs = [teacher.model(_resized(shown, teacher.size)).float() for teacher in learner.teachers]
+            taught = [(logit.clone(), teacher.fold) for logit, teacher in zip(theirs, learner.teachers, strict=True)]
+            soft = distillation(logits, taught, settings.distill.temperature)
+            loss = (1 - settings.distill.weight) * loss + settings.distill.weight * soft
+        for part in auxiliary:
+            loss = loss + AUXILIARY * learner.criterion(part, target)
+    return loss, logits
+
+
+def uses_half(precision: str, device: torch.device) -> bool:
+    """Whether the network computes in half precision: where asked for; "auto" on a GPU only."""
+    return precision in ("bf16", "fp16") or (precision == "auto" and device.type == "cuda")
+
+
+def _resized(photos: Tensor, size: int) -> Tensor:
+    """Photos (n, s, s, 3) at the teacher's size, uint8 where they must be resized."""
+    if photos.shape[1] == size:
+        return photos
+    planes = functional.interpolate(
+        photos.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", antialias=True
+    )
+    return planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def evaluate(
+    model: Deployable,
+    batches: DataLoader[Batch],
+    photos: int,
+    labels: LabelSpace,
+    train: NDArray[np.int64],
+    device: torch.device,
+) -> tuple[dict[str, float], set[str]]:
+    """Loss, accuracy and macro F1 of the model on photos seen as the device sees them, F1 also over the head, middle and
+    tail of the species by their photos in train; and why photos were left out. Each photo counts once."""
+    model.eval()
+    loss, truth, answers, unreadable = 0.0, [], [], set[str]()
+    with torch.inference_mode():
+        for shown, wanted, reasons in batches:
+            unreadable |= set(reasons)
+            if not len(wanted):
+                continue
+            logits = model(shown.to(device)).float().cpu()
+            loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
+            truth.append(wanted.numpy())
+            answers.append(logits.argmax(1).numpy())
+    losses, truths, said, left_out = zip(*distributed.gathered((loss, truth, answers, unreadable)), strict=True)
+    y, p = (np.concatenate([one for part in parts for one in part]) for parts in (truths, said))
+    unreadable = set().union(*left_out)
+    check_unreadable(unreadable, photos)
+    row = {"val_loss": sum(losses) / len(y), "val_acc": float((y == p).mean())}
+    return row | f1_scores(y, p, labels, train), unreadable
+
+
+def f1_scores(
+    truth: NDArray[np.int64], answers: NDArray[np.int64], labels: LabelSpace, train: NDArray[np.int64]
+) -> dict[str, float]:
+    """Mean F1 over all labels, and over the head, middle and tail species by their photos in train, of those there are."""
+    each = f1_score(truth, answers, labels=np.arange(len(labels)), average=None, zero_division=0)
+    f1 = dict(zip(labels.names, each.tolist(), strict=True))
+    cut = long_tail(dict(zip(labels.names, train.tolist(), strict=True)))
+    parts = {f"val_f1_{part}": [f1[name] for name in names] for part, names in cut.items()}
+    macro = f1_score(truth, answers, labels=np.arange(len(labels)), average="macro", zero_division=0)
+    return {"val_macro_f1": float(macro)} | {name: float(np.mean(values)) for name, values in parts.items() if values}
