@@ -95,7 +95,7 @@ def head(network: nn.Module) -> tuple[str, ...]:
     if known := config.get("classifier"):
         last = [known] if isinstance(known, str) else list(known)
     else:
-        last = ["classifier"] if layers[-1] == "classifier.linear" else layers[-1:]  # MCUNet's is wrapped
+        last = ["classifier"] if layers[-1:] == ["classifier.linear"] else layers[-1:]  # MCUNet's is wrapped
     return tuple(f"{name}." for name in [*last, *(name for name in layers if name in AUXILIARY)])
 
 
