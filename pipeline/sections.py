@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -119,15 +119,39 @@ class Quantize(Section):
 
 class Route(Section):
     precision: Literal["fp32", "int8"] = Field("int8", description="which exported models the cascade runs")
-    threshold: float | Literal["auto"] = Field("auto", description="least probability to answer; auto: chosen on val")
-    max_drop: float = Field(
-        0.005, ge=0, lt=1, description="auto: accuracy that the cascade may lose against main on val"
+    stages: list[Annotated[str, Field(pattern=r"^[\w][\w. -]*$")]] = Field(
+        [], description="model folders in order; empty: caches of cache.start_ranks, then main"
+    )
+    rule: Literal["confidence", "margin", "calibrated", "deferral"] = Field(
+        "confidence", description="what a cache's score is; the last two learn from a share of val (learn_share)"
+    )
+    threshold: float | Literal["auto"] = Field("auto", description="least score to answer; auto: chosen on val")
+    max_drop: float = Field(0.005, ge=0, lt=1, description="auto: accuracy that the cascade may lose against main")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="auto: with which max_drop is promised for new photos")
+    max_communication: float | None = Field(
+        None, gt=0, lt=1, description="auto: lose least among thresholds that send no larger share to main"
+    )
+    max_ms: float | None = Field(None, gt=0, description="auto: the same for the mean ms per photo, as measured here")
+    learn_share: float = Field(
+        0.0, ge=0, lt=1, description="share of val that rules and designs learn from; the rest tests the promise"
     )
 
     @model_validator(mode="after")
     def _is_a_probability(self) -> Route:
         if self.threshold != "auto" and not 0 <= self.threshold <= 1:
             raise ValueError("threshold must be auto or lie in [0, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _learns_from_something(self) -> Route:
+        if self.rule in ("calibrated", "deferral") and not self.learn_share:
+            raise ValueError(f"rule {self.rule} learns from a share of val; set learn_share, e.g. 0.3")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_each_stage_once(self) -> Route:
+        if len(set(self.stages)) < len(self.stages) or "main" in self.stages[:-1]:
+            raise ValueError("stages must name each model once, main last")
         return self
 
 

@@ -48,6 +48,7 @@ def write_config(root: Path, demo: DemoSet) -> Path:
         "main": {"model": "test_efficientnet", "epochs": 3, **common},
         "cache": {"epochs": 1, "warmup_epochs": 0, "distill": {"teacher": "main"}, **common},
         "quantize": {"calibration_images": 16, "parity_images": 8},
+        "route": {"max_drop": 0.5},
         "monte_carlo": {"runs": 100, "samples": 50},
     }
     path = root / "toy.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from PIL import Image
 
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import write_manifest
+from pipeline.edge.cascade import FORMAT_VERSION
 from pipeline.edge.labels import OTHER, label_hash
 from pipeline.edge.model import METADATA_KEY
 from pipeline.edge.recipe import Recipe
+from pipeline.edge.rule import Rule
 from pipeline.files import sha256
 from pipeline.labels import LabelSpace
 
@@ -104,10 +106,10 @@ def write_cascade(folder: Path, stages: Sequence[tuple[str, dict[str, Colour], f
         path = write_model(folder / f"{name}.onnx", colours, name=name, **settings)
         known = card(list(colours), name, settings.get("recipe", RECIPE))
         description.append(
-            {"name": name, "file": path.name, "threshold": threshold, "sha256": sha256(path)}
+            {"name": name, "file": path.name, "rule": asdict(Rule(threshold)), "sha256": sha256(path)}
             | {key: known[key] for key in ("role", "window", "labels", "label_hash", "recipe", "recipe_hash")}
         )
-    text = json.dumps({"format_version": 1, "stages": description}, ensure_ascii=False)
+    text = json.dumps({"format_version": FORMAT_VERSION, "stages": description}, ensure_ascii=False)
     (folder / "cascade.json").write_text(text, encoding="utf-8")
     return folder
 
@@ -161,6 +163,7 @@ def write_experiment(root: Path, seed: int = 0, noise: float = 45.0) -> Experime
         },
         "global": {"included_classes": ["Insecta"]},
         "monte_carlo": {"runs": 50, "samples": 40},
+        "route": {"max_drop": 0.3},  # 15 val photos promise no less
     }
     yaml.write_text(json.dumps(settings), encoding="utf-8")
     return Experiment(root, yaml)

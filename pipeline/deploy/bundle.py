@@ -16,7 +16,7 @@ from pipeline.console import log
 from pipeline.edge.cascade import FORMAT_VERSION, load_cascade
 from pipeline.edge.model import Model
 from pipeline.errors import ModelError
-from pipeline.evaluation.predict import model_file, stage_names
+from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluation_stamp
 from pipeline.files import read_json, sha256, write_json, write_text
 
@@ -52,17 +52,27 @@ def bundle(config: Config) -> Path:
         shutil.rmtree(left_behind, ignore_errors=True)
     building.mkdir(parents=True)
     stages = [
-        _stage(config, name, measured["thresholds"][name], metrics["models"][name][config.route.precision], building)
-        for name in stage_names(config)
+        _stage(config, name, rule, metrics["models"][name][config.route.precision], building)
+        for name, rule in measured["rules"].items()
+        if rule is not None
     ]
-    keep = ("photos", "accuracy", "accuracy_95", "macro_f1", "macro_f1_95", "main_alone_accuracy", "communication_rate")
+    keep = (
+        "photos",
+        "accuracy",
+        "accuracy_95",
+        "macro_f1",
+        "macro_f1_95",
+        "main_alone_accuracy",
+        "communication_rate",
+        "promise",
+    )
     description = {
         "format_version": FORMAT_VERSION,
         "experiment": config.experiment,
         "precision": config.route.precision,
         "manifest": metrics["manifest"],
         "stages": stages,
-        "measured_on_test": {key: measured[key] for key in keep},
+        "measured_on_test": {key: measured[key] for key in keep if key in measured},
         "versions": metrics["versions"],
     }
     write_json(building / "cascade.json", description)
@@ -93,7 +103,7 @@ def _files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path) for path in found}
 
 
-def _stage(config: Config, name: str, threshold: float, measured: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _stage(config: Config, name: str, rule: dict[str, Any], measured: dict[str, Any], folder: Path) -> dict[str, Any]:
     source = model_file(config, name, config.route.precision)
     if sha256(source) != measured["sha256"]:
         raise ModelError(f"{source} is not the file that was measured; run eval.py again")
@@ -104,7 +114,7 @@ def _stage(config: Config, name: str, threshold: float, measured: dict[str, Any]
     return {
         "name": name,
         "file": file.name,
-        "threshold": threshold,
+        "rule": rule,
         **{key: model.card[key] for key in keys},
         "sha256": sha256(file),
         "measured_on_test": {key: measured[key] for key in ("accuracy", "macro_f1", "bytes")},
@@ -126,12 +136,21 @@ def _code(folder: Path) -> None:
     write_text(folder / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in PACKAGES))
 
 
+def _when(rule: dict[str, Any]) -> str:
+    if not rule["threshold"]:
+        return "answers all that it knows"
+    return f"answers from a {rule['kind']} of {rule['threshold']:.3f}"
+
+
 def _readme(description: dict[str, Any]) -> str:
     m = description["measured_on_test"]
     stages = "\n".join(
-        f"{i}. `{s['file']}`: {len(s['labels'])} labels, answers from a probability of {s['threshold']:.3f}"
+        f"{i}. `{s['file']}`: {len(s['labels'])} labels, {_when(s['rule'])}"
         for i, s in enumerate(description["stages"], 1)
     )
+    alone = "; a photo that no stage is sure of is unknown"
+    if "main_alone_accuracy" in m:
+        alone = f"; main alone\n{m['main_alone_accuracy']:.3f}; {m['communication_rate']:.1%} of the photos reached it"
     return f"""# {description["experiment"]}: species classifier
 
     pip install -r requirements.txt
@@ -143,8 +162,7 @@ that is sure of a species answers:
 {stages}
 
 Measured on {m["photos"]} test photos ({description["precision"]}): accuracy {m["accuracy"]:.3f} (95 % interval
-{m["accuracy_95"][0]:.3f} to {m["accuracy_95"][1]:.3f}), macro F1 {m["macro_f1"]:.3f}; the last stage alone
-{m["main_alone_accuracy"]:.3f}; {m["communication_rate"]:.1%} of the photos reached it.
+{m["accuracy_95"][0]:.3f} to {m["accuracy_95"][1]:.3f}), macro F1 {m["macro_f1"]:.3f}{alone}.
 
 Each result has: path, status (ok or failed), failures, species, score, stage (which model answered), topk, and ms for
 decoding, preparing and each model asked. A photo that cannot be read is a row with its reason; the exit code is then 3.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,11 @@ from numpy.typing import NDArray
 from .errors import BundleError, UnreadableImage
 from .labels import OTHER
 from .model import Model, file_sha256
-from .recipe import decode, preprocess
+from .recipe import Geometry, Recipe, decode, preprocess
+from .rule import Rule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 UNKNOWN = "unknown"  # the answer where no stage hits and there is no main model
-
-
-def probabilities(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Softmax over the last axis."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result
-
-
-def hits(
-    probability: NDArray[np.float64], labels: Sequence[str], threshold: float
-) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """The one routing rule: a stage answers when its best label is a species and has at least `threshold`.
-
-    probability: (..., labels). Returns whether the stage answers, and its best label, each of shape (...).
-    """
-    best = probability.argmax(axis=-1)
-    sure = probability.max(axis=-1) >= threshold
-    return (sure & (best != labels.index(OTHER)) if OTHER in labels else sure), best
 
 
 @dataclass
@@ -58,11 +41,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stage:
-    """A model of the cascade, and the probability from which on it answers."""
+    """A model of the cascade, loaded when it is first asked, and the rule by which it answers."""
 
     name: str
-    model: Model
-    threshold: float
+    labels: tuple[str, ...]
+    recipe: Recipe
+    load: Callable[[], Model]
+    rule: Rule
+
+    @staticmethod
+    def of(name: str, model: Model, rule: Rule) -> Stage:
+        """A stage whose model is there already."""
+        return Stage(name, model.labels, model.recipe, lambda: model, rule)
+
+    @cached_property
+    def model(self) -> Model:
+        return self.load()
 
 
 class Cascade:
@@ -71,23 +65,18 @@ class Cascade:
     def __init__(self, stages: Sequence[Stage]) -> None:
         if not stages:
             raise BundleError("a cascade needs at least one stage")
-        sides = {stage.model.recipe.decode_side for stage in stages}
+        last, sides = stages[-1], {stage.recipe.decode_side for stage in stages}
         if len(sides) > 1:
-            names = ", ".join(f"{stage.name} {stage.model.recipe.decode_side}" for stage in stages)
+            told = ", ".join(f"{stage.name} {stage.recipe.decode_side}" for stage in stages)
             raise BundleError(
-                f"the recipes of the stages disagree on decode_side ({names}); a photo is decoded only once"
+                f"the recipes of the stages disagree on decode_side ({told}); a photo is decoded only once"
             )
-        last = stages[-1]
-        for stage in stages[:-1]:
-            unknown = set(stage.model.labels) - set(last.model.labels) - {OTHER}
-            if OTHER not in last.model.labels and unknown:
-                raise BundleError(
-                    f"the label spaces of {stage.name} and {last.name} disagree: {last.name} lacks {sorted(unknown)[0]!r}"
-                )
-            if OTHER not in stage.model.labels:
-                raise BundleError(
-                    f"{stage.name} is not the last stage but has no label {OTHER!r}, so it would answer all"
-                )
+        for name, labels in ((stage.name, stage.labels) for stage in stages[:-1]):
+            if OTHER not in labels:
+                raise BundleError(f"{name} is not the last stage but has no label {OTHER!r}, so it would answer all")
+            if OTHER not in last.labels and (unknown := set(labels) - set(last.labels) - {OTHER}):
+                told = f"{last.name} lacks {sorted(unknown)[0]!r}"
+                raise BundleError(f"the label spaces of {name} and {last.name} disagree: {told}")
         self.stages, self.decode_side = tuple(stages), sides.pop()
 
     def classify(self, path: Path | str, topk: int = 5) -> Answer:
@@ -100,23 +89,23 @@ class Cascade:
             answer.status, answer.failures = "failed", [str(error)]
             return answer
         answer.decode_ms = _ms(start)
-        ready: dict[str, NDArray[np.uint8]] = {}
+        ready: dict[Geometry, NDArray[np.uint8]] = {}
         for stage in self.stages:
+            model = stage.model  # loaded before the clock starts
             start = time.perf_counter()
-            recipe = stage.model.recipe
-            if recipe.hash not in ready:
-                ready[recipe.hash] = preprocess(photo, recipe)[None]
+            geometry = stage.recipe.geometry
+            if geometry not in ready:
+                ready[geometry] = preprocess(photo, stage.recipe)[None]
             answer.preprocess_ms += _ms(start)
             start = time.perf_counter()
-            logits = stage.model.logits(ready[recipe.hash])[0]
+            logits = model.logits(ready[geometry])[0]
             answer.infer_ms[stage.name] = _ms(start)
-            p = probabilities(logits)
-            hit, best = hits(p, stage.model.labels, stage.threshold)
+            score, p = stage.rule.scores(logits, stage.labels)
             order = np.argsort(-p, kind="stable")[:topk]
-            answer.topk = [(stage.model.labels[i], float(p[i])) for i in order]
-            answer.stage, answer.score = stage.name, float(p[best])
-            answer.species = stage.model.labels[int(best)] if hit else UNKNOWN
-            if hit:
+            answer.topk = [(stage.labels[i], float(p[i])) for i in order]
+            answer.stage, answer.score = stage.name, float(p[order[0]])
+            answer.species = stage.labels[order[0]] if score >= stage.rule.threshold else UNKNOWN
+            if answer.species != UNKNOWN:
                 break
         return answer
 
@@ -125,38 +114,39 @@ def _ms(start: float) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def load_cascade(folder: Path, threads: int = 1) -> Cascade:
-    """Read cascade.json and its models; every file must be the one that was measured and packed."""
-    description = read_description(folder)
-    try:
-        return Cascade([_load_stage(folder, stage, threads) for stage in description["stages"]])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder / 'cascade.json'} is not whole ({error!r}); copy the bundle again") from error
-
-
-def _load_stage(folder: Path, stage: dict[str, Any], threads: int) -> Stage:
-    path = folder / Path(stage["file"]).name
-    if not path.is_file() or file_sha256(path) != stage["sha256"]:
-        raise BundleError(f"{path} is missing or not the file that was packed; copy the bundle again")
-    model = Model(path, threads)
-    for what in ("label_hash", "recipe_hash"):
-        if model.card[what] != stage[what]:
-            raise BundleError(f"cascade.json and {path.name} disagree in {what}: {stage[what]} and {model.card[what]}")
-    if not 0 <= stage["threshold"] <= 1:
-        raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
-    return Stage(stage["name"], model, float(stage["threshold"]))
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The content of cascade.json."""
+def load_cascade(folder: Path, threads: int = 1, lazy: bool = False) -> Cascade:
+    """Read cascade.json and its models (lazy: each when it is first asked); each file must be the one that was packed."""
     path = folder / "cascade.json"
     try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["format_version"] != FORMAT_VERSION:
+            told = f"{description['format_version']}; this version reads {FORMAT_VERSION}"
+            raise BundleError(f"{path} has format {told}")
+        cascade = Cascade([_stage(folder, stage, threads) for stage in description["stages"]])
     except FileNotFoundError as error:
         raise BundleError(f"no cascade.json in {folder}; this is not a bundle") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON: {error}") from error
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
-        raise BundleError(f"{path} has format {version}; this version reads {FORMAT_VERSION}")
-    return description
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BundleError(f"{path} is not whole ({error!r}); copy the bundle again") from error
+    for stage in cascade.stages[: 0 if lazy else None]:
+        stage.model  # noqa: B018  # loads it
+    return cascade
+
+
+def _stage(folder: Path, stage: dict[str, Any], threads: int) -> Stage:
+    path, rule = folder / Path(stage["file"]).name, Rule.from_dict(stage["rule"])
+    if not 0 <= rule.threshold <= 1:
+        raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; copy the bundle again")
+    load = partial(_load, path, stage, threads)
+    return Stage(stage["name"], tuple(stage["labels"]), Recipe.from_dict(stage["recipe"]), load, rule)
+
+
+def _load(path: Path, stage: dict[str, Any], threads: int) -> Model:
+    if file_sha256(path) != stage["sha256"]:
+        raise BundleError(f"{path} is not the file that was packed; copy the bundle again")
+    model = Model(path, threads)
+    for what in ("labels", "recipe"):
+        if model.card[what] != stage[what]:
+            raise BundleError(f"cascade.json and {path.name} disagree on the {what}; copy the bundle again")
+    return model

@@ -7,5 +7,5 @@ class UnreadableImage(ValueError):
     """This file cannot be looked at; the message says why, without the path."""
 
 
-class BundleError(ValueError):
+class BundleError(Exception):
     """A model file or a cascade cannot be used; the message says why and what to do."""

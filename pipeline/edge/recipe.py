@@ -19,6 +19,8 @@ from .errors import UnreadableImage
 MAX_PIXELS = 200_000_000  # 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.6 GB as RGB)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice its limit and warns below; its own one is 179 MP
 
+Geometry = tuple[int, float, str]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,6 +54,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @property
+    def geometry(self) -> Geometry:
+        """What the prepared pixels depend on; stages that share it share the pixels."""
+        return self.size, self.crop, self.fit
 
     @property
     def hash(self) -> str:

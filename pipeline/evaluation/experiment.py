@@ -1,4 +1,4 @@
-"""What every evaluation of an experiment needs: its manifest, its thresholds, the readable part of its predictions."""
+"""What every evaluation of an experiment needs: its manifest, its rules, the readable part of its predictions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import DataError
+from pipeline.evaluation.choice import Choice, choose
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.routing import choose_thresholds
 from pipeline.files import replacing
 
 
@@ -20,11 +20,9 @@ def read_experiment(config: Config) -> Manifest:
     return read_manifest(config.dataset_dir, config.paths.dst_dataset)
 
 
-def thresholds(config: Config, tables: list[Predictions]) -> list[float]:
-    """One per stage: as configured, or chosen on val; main always answers."""
-    if config.route.threshold == "auto":
-        return choose_thresholds(part(tables, "val"), config.route.max_drop)
-    return [config.route.threshold] * (len(tables) - 1) + [0.0]
+def chosen(config: Config, tables: list[Predictions]) -> Choice:
+    """The rules of the stages: as configured, or chosen on val."""
+    return choose(part(tables, "val"), config.route, config.seed)
 
 
 def part(tables: list[Predictions], split: str) -> list[Predictions]:

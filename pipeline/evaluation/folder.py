@@ -13,7 +13,7 @@ from pipeline.console import log
 from pipeline.edge.classify import find
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
-from pipeline.evaluation.experiment import read_experiment, thresholds, unreadable, with_interval
+from pipeline.evaluation.experiment import chosen, read_experiment, unreadable, with_interval
 from pipeline.evaluation.metrics import headline, model_figures
 from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, stage_names
 from pipeline.evaluation.routing import route, truth_ids
@@ -23,18 +23,18 @@ from pipeline.files import digest, safe_name, write_json
 def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     """Score models and cascade on <...>/<species>/<photo> below root; species joined by name, unknown ones counted apart.
 
-    The thresholds are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
+    The rules are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
     """
     rows = labelled_photos(root)
     tables = predict_stages(config, read_experiment(config), config.route.precision)
-    chosen = thresholds(config, tables)
+    rules = chosen(config, tables).rules
     there = [
         predict(Model(model_file(config, name, config.route.precision)), root, rows, digest(rows.to_dict("list")))
         for name in stage_names(config)
     ]
     bad = unreadable(there[0])
     there = [table.part("") for table in there]
-    routed = route(there, chosen)
+    routed = route(there, rules)
     truth = truth_ids(there[0].rows["species"].tolist(), routed.labels)
     known = truth >= 0
     result: dict[str, Any] = {
@@ -44,14 +44,14 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
         "known_species": sorted(set(there[0].rows["species"][known])),
         "unknown_species": sorted(set(there[0].rows["species"][~known])),
         "photos_of_unknown_species": int((~known).sum()),
-        "unknown_sent_on": float((routed.stage[~known] == len(there) - 1).mean()) if (~known).any() else None,
+        "unknown_sent_on": float(routed.sent_on[~known].mean()) if (~known).any() else None,
         "models": {},
     }
     for table in there:
         result["models"][table.name] = _on_known(table, known, config.seed)
     if known.any():
         result["cascade"] = headline(truth[known], routed.answers[known], routed.labels, config.seed)
-        result["cascade"]["communication_rate"] = float((routed.stage[known] == len(there) - 1).mean())
+        result["cascade"]["communication_rate"] = float(routed.sent_on[known].mean())
     path = config.output / "evaluation" / f"images_{safe_name(root.resolve().name)}.json"
     write_json(path, result)
     log.info(

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
-from pipeline.edge.cascade import probabilities
+from pipeline.edge.rule import probabilities
 from pipeline.evaluation.scores import RESAMPLES, Floats, Ids, Sample, with_intervals
 from pipeline.labels import OTHER, LabelSpace, long_tail
 

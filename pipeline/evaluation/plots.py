@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from pipeline.dataset.plots import save
+from pipeline.edge.rule import Rule
 from pipeline.evaluation.monte_carlo import NORMAL_95, runs_enough
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.routing import NEVER, Routed, route, truth_ids
+from pipeline.evaluation.routing import Routed, Rules, at, route, truth_ids
 
 GREEN, RED = "#3b7a57", "#b3412c"
 SHOWN = 40  # species per picture
 PICTURES = ("accuracy_against_communication.png", "f1_per_species.png", "confusion.png", "stages.png")
 
 
-def draw(folder: Path, tables: list[Predictions], chosen: list[float], routed: Routed) -> None:
+def draw(folder: Path, tables: list[Predictions], chosen: Rules, routed: Routed) -> None:
     """All PICTURES. tables: predictions on val and test; routed: the cascade on test."""
     trade, species, matrix, stages = (folder / name for name in PICTURES)
     test = [table.part("test") for table in tables]
@@ -33,22 +34,20 @@ def draw(folder: Path, tables: list[Predictions], chosen: list[float], routed: R
     flow(test, routed, truth, stages)
 
 
-def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[float], path: Path) -> None:
-    """Accuracy against the share sent on to main, as the caches' common threshold rises; the chosen point is marked."""
+def trade_off(val: list[Predictions], test: list[Predictions], chosen: Rules, path: Path) -> None:
+    """Accuracy against the share that no cache answers, as the caches' common threshold falls; the choice is marked."""
     figure, axes = plt.subplots(figsize=(8, 5))
+    main = not test[-1].labels.has_other
     for tables, name, colour in ((val, "val (chooses)", "0.6"), (test, "test (reports)", GREEN)):
-        points = []
-        for threshold in [*np.linspace(0, 0.99, 60), NEVER]:
-            points.append(_point(tables, [threshold] * (len(tables) - 1) + [0.0]))
-        rate, accuracy = zip(*points, strict=True)
-        axes.plot(rate, accuracy, "-", color=colour, label=name, linewidth=2)
+        points = [_point(tables, at(tables, chosen, threshold)) for threshold in np.linspace(0, 1, 61)]
+        axes.plot(*zip(*points, strict=True), "-", color=colour, label=name, linewidth=2)
     x, y = _point(test, chosen)
-    axes.plot(x, y, "o", color=RED, markersize=9, label=f"chosen on val: {y:.3f} on test, {x:.0%} sent on")
-    axes.axhline(
-        _point(test, [NEVER] * (len(test) - 1) + [0.0])[1], color="0.3", linestyle=":", label="main alone (test)"
-    )
+    axes.plot(x, y, "o", color=RED, markersize=9, label=f"chosen: {y:.3f} on test, {x:.0%} not answered by a cache")
+    if main:
+        alone = _point(test, [*[None] * (len(test) - 1), Rule()])[1]
+        axes.axhline(alone, color="0.3", linestyle=":", label="main alone (test)")
     axes.set(
-        xlabel="communication rate (share of photos that reach main)",
+        xlabel="communication rate (share of photos that reach main)" if main else "share of photos that stay unknown",
         ylabel="accuracy",
         title="What a threshold costs and saves",
     )
@@ -58,10 +57,11 @@ def trade_off(val: list[Predictions], test: list[Predictions], chosen: list[floa
     save(figure, path)
 
 
-def _point(tables: list[Predictions], thresholds: list[float]) -> tuple[float, float]:
-    routed = route(tables, thresholds)
+def _point(tables: list[Predictions], rules: Rules) -> tuple[float, float]:
+    routed = route(tables, rules)
     truth = truth_ids(tables[0].rows["species"].tolist(), routed.labels)
-    return float((routed.stage == len(tables) - 1).mean()), float((routed.answers == truth).mean())
+    left = routed.sent_on if routed.main >= 0 else routed.answers < 0
+    return float(left.mean()), float((routed.answers == truth).mean())
 
 
 def worst_and_best(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:

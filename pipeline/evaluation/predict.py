@@ -54,7 +54,10 @@ class Predictions:
 
     def part(self, split: str) -> Predictions:
         """The readable photos of one split."""
-        keep = ((self.rows["split"] == split) & (self.rows["reason"] == "")).to_numpy()
+        return self.where(((self.rows["split"] == split) & (self.rows["reason"] == "")).to_numpy())
+
+    def where(self, keep: NDArray[np.bool_]) -> Predictions:
+        """Some of the photos."""
         return Predictions(self.rows[keep].reset_index(drop=True), self.logits[keep], self.card, self.data_hash)
 
 
@@ -117,8 +120,8 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def stage_names(config: Config) -> list[str]:
-    """Model folders of the cascade in order: the caches of cache.start_ranks, then main."""
-    return [*map(config.cache_name, config.cache.start_ranks), "main"]
+    """Model folders of the cascade in order: route.stages, or the caches of cache.start_ranks, then main."""
+    return config.route.stages or [*map(config.cache_name, config.cache.start_ranks), "main"]
 
 
 def model_file(config: Config, name: str, precision: str) -> Path:

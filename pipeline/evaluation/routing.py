@@ -1,31 +1,46 @@
-"""The cascade over stored predictions, by the very rule that runs on the device; and the choice of its thresholds on val."""
+"""The cascade over stored predictions, by the very rules that run on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.edge.cascade import hits, probabilities
 from pipeline.edge.labels import translate
-from pipeline.errors import LabelSpaceError
+from pipeline.edge.recipe import Geometry, Recipe
+from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import TIMES, Predictions, check_same_photos
 from pipeline.labels import OTHER, LabelSpace
 
-NEVER = 2.0  # a threshold that no probability reaches
-GRID = 1_000_000  # thresholds are whole parts of it, so that rounding elsewhere sends no photo another way
+Rules = Sequence[Rule | None]  # one per stage; None: the stage is off, nobody asks it
 
 
 @dataclass(frozen=True)
 class Routed:
-    """Per photo: the answer as an index of `labels` (-1: unknown), and the stage that answered."""
+    """Per photo: the answer as an index of `labels` (-1: unknown), and the stage that answered or was asked last.
+
+    on: per stage, whether it is asked at all; main: the index of main, -1 where the cascade has none.
+    """
 
     answers: NDArray[np.int64]
     stage: NDArray[np.int64]
     labels: LabelSpace
+    on: tuple[bool, ...]
+    main: int
+
+    @property
+    def sent_on(self) -> NDArray[np.bool_]:
+        """Photos that reach main."""
+        reached: NDArray[np.bool_] = self.stage == self.main
+        return reached
+
+    def asked(self, stage: int) -> NDArray[np.bool_]:
+        """Photos that the stage looks at."""
+        asked: NDArray[np.bool_] = (self.stage >= stage) & self.on[stage]
+        return asked
 
 
 def species_space(tables: Sequence[Predictions]) -> LabelSpace:
@@ -34,27 +49,32 @@ def species_space(tables: Sequence[Predictions]) -> LabelSpace:
     return LabelSpace(tuple(names))
 
 
-def route(tables: Sequence[Predictions], thresholds: Sequence[float]) -> Routed:
-    """Let the stages answer in order; thresholds has one entry per stage (main: 0)."""
+def route(tables: Sequence[Predictions], rules: Rules) -> Routed:
+    """Let the stages answer in order, each by its rule; the last one must be on."""
     check_same_photos(tables)
-    return _route(
-        [probabilities(t.logits) for t in tables], [t.labels for t in tables], thresholds, species_space(tables)
-    )
-
-
-def _route(
-    p: Sequence[NDArray[np.float64]], labels: Sequence[LabelSpace], thresholds: Sequence[float], space: LabelSpace
-) -> Routed:
-    answers = np.full(len(p[0]), -1, np.int64)
-    stage = np.full(len(p[0]), len(p) - 1, np.int64)
-    open_ = np.ones(len(p[0]), bool)
-    for k, (probability, names, threshold) in enumerate(zip(p, labels, thresholds, strict=True)):
-        hit, best = hits(probability, names.names, threshold)
+    space, photos = species_space(tables), len(tables[0].rows)
+    answers, stage = np.full(photos, -1, np.int64), np.full(photos, len(tables) - 1, np.int64)
+    open_ = np.ones(photos, bool)
+    for k, (table, rule) in enumerate(zip(tables, rules, strict=True)):
+        if rule is None:
+            continue
+        score, p = rule.scores(table.logits, table.labels.names)
+        hit = score >= rule.threshold
         now = open_ & hit
-        answers[now] = translate(names.names, space.names)[best[now]]
+        answers[now] = translate(table.labels.names, space.names)[p.argmax(axis=1)[now]]
         stage[now] = k
         open_ &= ~hit
-    return Routed(answers, stage, space)
+    main = -1 if tables[-1].labels.has_other else len(tables) - 1
+    return Routed(answers, stage, space, tuple(rule is not None for rule in rules), main)
+
+
+def at(tables: Sequence[Predictions], rules: Rules, threshold: float) -> Rules:
+    """The same rules with another threshold for all caches; one that is off is asked again."""
+    caches = [table.labels.has_other for table in tables]
+    return [
+        replace(rule or Rule(), threshold=threshold) if cache else rule
+        for cache, rule in zip(caches, rules, strict=True)
+    ]
 
 
 def truth_ids(species: Sequence[str], space: LabelSpace) -> NDArray[np.int64]:
@@ -63,49 +83,12 @@ def truth_ids(species: Sequence[str], space: LabelSpace) -> NDArray[np.int64]:
     return np.where(ids < 0, -2, ids)
 
 
-def choose_thresholds(tables: Sequence[Predictions], max_drop: float) -> list[float]:
-    """Thresholds that send least to main while accuracy on these photos stays within max_drop of main's alone.
-
-    tables: predictions on VAL. The caches are taken in order, each with the later ones switched off; where no threshold
-    keeps the accuracy, the cache is left with the most accurate one. Main, the last stage, always answers: 0.
-    """
-    check_same_photos(tables)
-    if OTHER in tables[-1].labels.names:
-        raise LabelSpaceError("thresholds are chosen against a main model, but the last stage is a cache")
-    space = species_space(tables)
-    truth = truth_ids(tables[-1].rows["species"].tolist(), space)
-    right = [translate(t.labels.names, space.names)[t.logits.argmax(1)] == truth for t in tables]
-    now, open_, chosen = right[-1].copy(), np.ones(len(truth), bool), []
-    for table, mine in zip(tables[:-1], right[:-1], strict=True):
-        p = probabilities(table.logits)
-        can, _ = hits(p, table.labels.names, 0.0)
-        sure = np.where(open_ & can, np.floor(p.max(axis=1) * GRID) / GRID, -1.0)
-        chosen.append(_choose(sure, mine, now, right[-1].mean() - max_drop))
-        answered = open_ & hits(p, table.labels.names, chosen[-1])[0]
-        now[answered], open_ = mine[answered], open_ & ~answered
-    return [*chosen, 0.0]
-
-
-def _choose(sure: NDArray[np.float64], mine: NDArray[np.bool_], now: NDArray[np.bool_], wanted: float) -> float:
-    """The lowest threshold with at least the wanted accuracy; sure: below 0 where the cache cannot answer.
-
-    mine, now: per photo, whether the cache's answer is right, and the answer that it would replace.
-    """
-    order = np.argsort(-sure, kind="stable")[: int((sure >= 0).sum())]
-    last = np.flatnonzero(np.diff(sure[order], append=-1.0))  # of the photos that share a threshold
-    gain = np.cumsum(mine[order].astype(int) - now[order].astype(int))[last]
-    options, accuracy = sure[order][last], (now.sum() + gain) / len(now)
-    if not len(options) or options[0] < 1:  # 1 switches the cache off, but for photos of which it is as sure as that
-        options, accuracy = np.append(1.0, options), np.append(now.mean(), accuracy)
-    kept = np.flatnonzero(accuracy >= wanted - 1e-12)
-    return float(options[kept[-1] if len(kept) else accuracy.argmax()])
-
-
 def cascade_figures(tables: Sequence[Predictions], routed: Routed) -> dict[str, Any]:
     """Per stage: share of all photos that it answers (hit_rate), accuracy of these answers; what reaches main; ms.
 
-    communication_rate: share of photos that reach the last stage; saving_rate = 1 - that. ms_per_image adds, per photo,
-    one decode and the preparation and inference of the stages that were asked, from the stored times (one thread).
+    communication_rate: share of photos that reach main; saving_rate = 1 - that; unknown_rate: share that nobody
+    answers. ms_per_image adds, per photo, one decode and the preparation and inference of the stages that were asked,
+    from the stored times (one thread); ms_per_image_main_alone is None where there is no main.
     """
     truth = truth_ids(tables[0].rows["species"].tolist(), routed.labels)
     right = routed.answers == truth
@@ -116,23 +99,24 @@ def cascade_figures(tables: Sequence[Predictions], routed: Routed) -> dict[str, 
         stages.append(
             {"name": table.name, "photos": int(mine.sum()), "hit_rate": float(mine.mean()), "accuracy": accuracy}
         )
-    communication = float((routed.stage == len(tables) - 1).mean())
+    communication = float(routed.sent_on.mean())
+    alone = None if routed.main < 0 else float(tables[routed.main].rows[list(TIMES)].sum(axis=1).mean())
     return {
         "stages": stages,
         "communication_rate": communication,
         "saving_rate": 1 - communication,
+        "unknown_rate": float((routed.answers < 0).mean()),
         "ms_per_image": float(_times(tables, routed).mean()),
-        "ms_per_image_main_alone": float(tables[-1].rows[list(TIMES)].sum(axis=1).mean()),
+        "ms_per_image_main_alone": alone,
     }
 
 
 def _times(tables: Sequence[Predictions], routed: Routed) -> NDArray[np.float64]:
     spent = tables[0].rows["decode_ms"].to_numpy().copy()
-    prepared: set[str] = set()
+    prepared: dict[Geometry, NDArray[np.bool_]] = {}
     for k, table in enumerate(tables):
-        asked = routed.stage >= k
-        spent += asked * table.rows["infer_ms"].to_numpy()
-        if table.card["recipe_hash"] not in prepared:
-            spent += asked * table.rows["preprocess_ms"].to_numpy()
-            prepared.add(table.card["recipe_hash"])
+        asked, geometry = routed.asked(k), Recipe.from_dict(table.card["recipe"]).geometry
+        ready = prepared.get(geometry, np.zeros(len(asked), bool))
+        spent += asked * table.rows["infer_ms"].to_numpy() + (asked & ~ready) * table.rows["preprocess_ms"].to_numpy()
+        prepared[geometry] = ready | asked
     return spent

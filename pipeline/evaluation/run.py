@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.experiment import part, read_experiment, thresholds, unreadable, with_interval, write_csv
+from pipeline.evaluation.choice import Choice
+from pipeline.evaluation.experiment import chosen, part, read_experiment, unreadable, with_interval, write_csv
 from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, species_report, supports
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, route, truth_ids
@@ -81,13 +84,14 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
         for table in test:
             figures = _model(config, manifest, table, precision, folder)
             result["models"].setdefault(table.name, {})[precision] = figures
-        chosen = thresholds(config, tables)
-        routed = route(test, chosen)
+        choice = chosen(config, tables)
+        log.info("eval      %s: %s", precision, choice.told)
+        routed = route(test, choice.rules)
         judged = judge_cascade(test, routed)
-        result["cascade"][precision] = _cascade(config, manifest, test, routed, judged, chosen)
+        result["cascade"][precision] = _cascade(config, manifest, test, routed, judged, choice)
         if precision == config.route.precision:
             _write(manifest, judged, folder, "cascade")
-            plots.draw(folder / "plots", tables, chosen, routed)
+            plots.draw(folder / "plots", tables, choice.rules, routed)
     for name in stage_names(config):
         _agreement(result["models"][name])
     write_json(config.output / "metrics.json", result)
@@ -120,14 +124,16 @@ def _write(manifest: Manifest, judged: Judged, folder: Path, name: str) -> None:
 
 
 def _cascade(
-    config: Config, manifest: Manifest, test: list[Predictions], routed: Routed, judged: Judged, chosen: list[float]
+    config: Config, manifest: Manifest, test: list[Predictions], routed: Routed, judged: Judged, choice: Choice
 ) -> dict[str, Any]:
-    main = test[-1].logits.argmax(1)
-    alone = main == truth_ids(test[-1].rows["species"].tolist(), test[-1].labels)
+    alone = None
+    if routed.main >= 0:
+        main = test[routed.main]
+        alone = main.logits.argmax(1) == truth_ids(main.rows["species"].tolist(), main.labels)
     flow = cascade_figures(test, routed)
     figures = headline(
         judged.truth, judged.answers, judged.labels, config.seed,
-        train=supports(manifest.part("train"), judged.labels), ratios=_flow(judged, routed, alone, len(test)),
+        train=supports(manifest.part("train"), judged.labels), ratios=_flow(judged, routed, alone),
         confidence=judged.confidence,
     )  # fmt: skip
     for k, stage in enumerate(flow["stages"]):
@@ -135,25 +141,28 @@ def _cascade(
             value, range_ = figures.pop(f"{k}_{name}"), figures.pop(f"{k}_{name}_95")
             answers = stage["photos"] or name == "hit_rate"
             stage |= {name: value, f"{name}_95": range_} if answers else {name: None}
+    if alone is not None:
+        figures["accuracy_minus_main"] = paired_difference(judged.right, alone, config.seed)
     return {
-        "thresholds": dict(zip(stage_names(config), chosen, strict=True)),
-        "thresholds_chosen_on": "val" if config.route.threshold == "auto" else "config",
+        "rules": {table.name: rule and asdict(rule) for table, rule in zip(test, choice.rules, strict=True)},
+        "rules_chosen_on": choice.chosen_on,
+        "promise": choice.told,
         **flow,
         **figures,
-        "accuracy_minus_main": paired_difference(judged.right, alone, config.seed),
     }
 
 
-def _flow(judged: Judged, routed: Routed, alone: Any, stages: int) -> Ratios:
+def _flow(judged: Judged, routed: Routed, alone: NDArray[np.bool_] | None) -> Ratios:
     """Shares of the cascade as parts and wholes of the photos: what reaches main, and per stage hits and errors."""
     everything = np.ones(len(judged.truth))
-    to_main = routed.stage == stages - 1
     ratios: Ratios = {
-        "main_alone_accuracy": (alone, everything),
-        "communication_rate": (to_main, everything),
-        "saving_rate": (~to_main, everything),
+        "communication_rate": (routed.sent_on, everything),
+        "saving_rate": (~routed.sent_on, everything),
+        "unknown_rate": (routed.answers < 0, everything),
     }
-    for k in range(stages):
+    if alone is not None:
+        ratios["main_alone_accuracy"] = (alone, everything)
+    for k in range(len(routed.on)):
         mine = routed.stage == k
         ratios[f"{k}_hit_rate"] = (mine, everything)
         ratios[f"{k}_accuracy"] = (mine & judged.right, mine)
@@ -181,10 +190,13 @@ def _tell(result: dict[str, Any], config: Config) -> None:
                 with_interval(m, "accuracy"), with_interval(m, "macro_f1"), m["bytes"] / 1e6, m["infer_ms"], extra,
             )  # fmt: skip
     for precision, c in result["cascade"].items():
+        alone = ""
+        if "main_alone_accuracy" in c:
+            alone = f" (main alone {c['main_alone_accuracy']:.4f}, {c['ms_per_image_main_alone']:.1f} ms)"
         log.info(
-            "  %-16s %s accuracy %s, macro F1 %s, main alone %.4f, %.1f %% go on to main, %.1f ms per photo (main alone %.1f)",
-            "cascade", precision, with_interval(c, "accuracy"), with_interval(c, "macro_f1"), c["main_alone_accuracy"],
-            100 * c["communication_rate"], c["ms_per_image"], c["ms_per_image_main_alone"],
+            "  %-16s %s accuracy %s, macro F1 %s, %.1f %% go on to main, %.1f ms per photo%s", "cascade", precision,
+            with_interval(c, "accuracy"), with_interval(c, "macro_f1"), 100 * c["communication_rate"],
+            c["ms_per_image"], alone,
         )  # fmt: skip
     log.info(
         "eval      figures: %s, reports and plots: %s", config.output / "metrics.json", config.output / "evaluation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.experiment import part, read_experiment, thresholds, write_csv
+from pipeline.evaluation.experiment import chosen, part, read_experiment, write_csv
 from pipeline.evaluation.metrics import species_report, supports
 from pipeline.evaluation.mixes import species_mix
 from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
 from pipeline.evaluation.predict import SPLITS, Predictions, predict_file, predict_stages, predictions_file
+from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
 from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_json
 
@@ -35,7 +37,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     """
     manifest = read_experiment(config)
     tables = predict_stages(config, manifest, config.route.precision)
-    chosen = thresholds(config, tables)
+    rules = chosen(config, tables).rules if model in CASCADES else []
     used, files = _used(config, manifest, model, tables)
     sizes = {table.name: table.card["recipe"]["size"] for table in used}
     if input_sizes and set(sizes.values()) != set(input_sizes):
@@ -49,7 +51,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     settings = config.monte_carlo
     inputs = {
         "predictions": [sha256(file) for file in files],
-        "thresholds": chosen,
+        "rules": [rule and asdict(rule) for rule in rules],
         "settings": settings.model_dump(mode="json"),
         "mix": [sha256(file) for file in (settings.observed, settings.dates) if file and file.is_file()],
         "manifest": manifest.hash,
@@ -58,7 +60,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
 
     def work() -> None:
-        subject = _subject(model, part(used, settings.split), chosen, manifest)
+        subject = _subject(model, part(used, settings.split), rules, manifest)
         _simulate(config, manifest, model, subject, outputs)
 
     run_once("simulate ", stamp, config.global_.overwrite, work)
@@ -89,10 +91,10 @@ def _used(
     return [table for table in tables if table.name in names], files
 
 
-def _subject(model: str, tables: list[Predictions], chosen: list[float], manifest: Manifest) -> Subject:
+def _subject(model: str, tables: list[Predictions], rules: Rules, manifest: Manifest) -> Subject:
     species = manifest.species()
     if model in CASCADES:
-        return cascade_subject(tables, chosen[: len(tables)], species, caches_only=model == "caches")
+        return cascade_subject(tables, rules[: len(tables)], species, caches_only=model == "caches")
     return model_subject(tables[0], species if model.endswith(".onnx") else tables[0].labels)
 
 

@@ -13,7 +13,7 @@ from pipeline.console import log
 from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
-from pipeline.evaluation.experiment import read_experiment, thresholds
+from pipeline.evaluation.experiment import chosen, read_experiment
 from pipeline.evaluation.predict import model_file, predict_stages, stage_names
 from pipeline.files import write_json
 
@@ -61,12 +61,16 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
     """Cascade against main alone on test photos, photo by photo in one run on one thread; writes speed.json."""
     manifest = read_experiment(config)
     precision = config.route.precision
-    chosen = thresholds(config, predict_stages(config, manifest, precision))
+    tables = predict_stages(config, manifest, precision)
+    if tables[-1].labels.has_other:
+        raise DataError("the speed is compared with main alone, which is no stage here; add main to route.stages")
+    rules = chosen(config, tables).rules
     rows = manifest.part("test")
     rows = rows.sample(min(photos, len(rows)), random_state=config.seed)
     stages = [
-        Stage(name, Model(model_file(config, name, precision), threads=1), threshold)
-        for name, threshold in zip(stage_names(config), chosen, strict=True)
+        Stage.of(name, Model(model_file(config, name, precision), threads=1), rule)
+        for name, rule in zip(stage_names(config), rules, strict=True)
+        if rule is not None
     ]
     paths = [manifest.root / path for path in rows["image_path"]]
     result = {"precision": precision, **compare_speed(Cascade(stages), Cascade(stages[-1:]), paths)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from pipeline.edge.labels import translate
 from pipeline.evaluation.metrics import Ratios, cache_ratios
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.routing import route, truth_ids
+from pipeline.evaluation.routing import Rules, route, truth_ids
 from pipeline.evaluation.scores import Floats, Sample
 from pipeline.evaluation.tables import count_confusion
 from pipeline.labels import LabelSpace
@@ -52,17 +51,15 @@ def model_subject(table: Predictions, labels: LabelSpace) -> Subject:
     return Subject(table.rows, Sample(truth, answers, len(labels), ratios=ratios), labels)
 
 
-def cascade_subject(
-    tables: list[Predictions], thresholds: Sequence[float], labels: LabelSpace, caches_only: bool = False
-) -> Subject:
+def cascade_subject(tables: list[Predictions], rules: Rules, labels: LabelSpace, caches_only: bool = False) -> Subject:
     """All stages in order, over the region's species. caches_only: there is no main, so what no cache answers is sent on
     and stays without an answer.
     """
-    routed = route(tables, thresholds)
+    routed = route(tables, rules)
     names = np.array([*translate(routed.labels.names, labels.names), -1])  # an answer of -1 stays
     truth, answers = truth_ids(tables[0].rows["species"].tolist(), labels), names[routed.answers]
     everything, right = np.ones(len(truth)), answers == truth
-    sent_on = answers < 0 if caches_only else routed.stage == len(tables) - 1
+    sent_on = answers < 0 if caches_only else routed.sent_on
     ratios: Ratios = {"communication_rate": (sent_on, everything), "saving_rate": (~sent_on, everything)}
     for k, table in enumerate(tables):
         mine = (routed.stage == k) & (answers >= 0)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.edge.cascade import probabilities
+from pipeline.edge.rule import probabilities
 from pipeline.evaluation.experiment import write_csv
 from pipeline.evaluation.predict import TIMES, Predictions
 from pipeline.evaluation.routing import Routed, truth_ids

@@ -93,11 +93,11 @@ def test_models_are_those_that_were_measured(config: Config) -> None:
 def test_cascade_json_says_all(config: Config) -> None:
     description = read(bundle(config) / "cascade.json")
     figures = read(config.output / "metrics.json")
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["experiment"] == "toy"
     assert description["manifest"] == figures["manifest"]
     measured = figures["cascade"]["int8"]
-    assert [stage["threshold"] for stage in description["stages"]] == list(measured["thresholds"].values())
+    assert [stage["rule"] for stage in description["stages"]] == list(measured["rules"].values())
     assert description["measured_on_test"]["accuracy"] == measured["accuracy"]
     cache, main = description["stages"]
     assert (cache["role"], cache["window"], cache["labels"][-1]) == ("cache", [0, 2], "Other")
@@ -217,7 +217,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m["cascade"]["int8"]["thresholds"].update({"cache_0.5_0": 0.0}),
+        lambda m: m["cascade"]["int8"]["rules"]["cache_0.5_0"].update(threshold=0.0),
         lambda m: m["cascade"]["int8"].update(accuracy=1.0),
         lambda m: m["models"]["main"]["int8"].update(sha256="0"),
         lambda m: m.pop("cascade"),

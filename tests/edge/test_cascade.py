@@ -14,66 +14,15 @@ from numpy.typing import NDArray
 from toy import COLOURS, GREY, RECIPE, cache_colours, write_cascade, write_model, write_photo
 
 import pipeline.edge.cascade as module
-from pipeline.edge.cascade import UNKNOWN, Cascade, Stage, hits, load_cascade, probabilities
+from pipeline.edge.cascade import FORMAT_VERSION, UNKNOWN, Cascade, Stage, load_cascade
 from pipeline.edge.errors import BundleError
 from pipeline.edge.model import Model
+from pipeline.edge.rule import Rule
 
 CACHE = cache_colours("Apis mellifera", "Vanessa atalanta")
 LATER = cache_colours("Harmonia axyridis")
 APIS, HARMONIA, PIERIS = COLOURS["Apis mellifera"], COLOURS["Harmonia axyridis"], COLOURS["Pieris rapæ"]
 BETWEEN = (225, 85, 25)  # between Apis and Vanessa: a species, but which?
-
-
-# the rule -----------------------------------------------------------------------------------------------------------
-
-
-def rule(p: list[float], labels: tuple[str, ...], threshold: float) -> tuple[bool, int]:
-    hit, best = hits(np.array(p), labels, threshold)
-    return bool(hit), int(best)
-
-
-def test_other_never_hits() -> None:
-    assert rule([0.1, 0.9], ("a", "Other"), 0.0) == (False, 1)
-    assert rule([0.0, 1.0], ("a", "Other"), 1.0) == (False, 1)
-
-
-def test_threshold_is_inclusive() -> None:
-    assert rule([0.75, 0.25], ("a", "Other"), 0.75) == (True, 0)
-    assert rule([0.75, 0.25], ("a", "Other"), np.nextafter(0.75, 1)) == (False, 0)
-    assert rule([1.0, 0.0], ("a", "Other"), 1.0) == (True, 0)
-
-
-def test_without_other_the_threshold_alone_counts() -> None:
-    assert rule([0.2, 0.8], ("a", "b"), 0.0) == (True, 1)
-    assert rule([0.2, 0.8], ("a", "b"), 0.9) == (False, 1)
-
-
-def test_a_tie_takes_the_first_label() -> None:
-    assert rule([0.5, 0.5], ("a", "Other"), 0.5) == (True, 0)
-
-
-def test_many_photos_at_once() -> None:
-    p = np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
-    hit, best = hits(p, ("a", "Other"), 0.7)
-    assert hit.tolist() == [True, False, False]
-    assert best.tolist() == [0, 1, 0]
-
-
-def test_no_number_never_hits() -> None:
-    assert rule([float("nan"), float("nan")], ("a", "b"), 0.0)[0] is False
-
-
-def test_probabilities_are_stable_for_large_logits() -> None:
-    p = probabilities(np.array([[1e4, 1e4 - 1, -1e4], [-3e38, -3e38, -3e38]], np.float32))
-    assert np.isfinite(p).all()
-    assert p.sum(1) == pytest.approx([1, 1])
-    assert p[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
-    assert p[1] == pytest.approx([1 / 3] * 3)
-
-
-def test_probabilities_of_one_photo_and_of_many_are_the_same_numbers() -> None:
-    logits = np.random.default_rng(0).normal(0, 8, (50, 13)).astype(np.float32)
-    assert np.array_equal(probabilities(logits), np.stack([probabilities(row) for row in logits]))
 
 
 # routing ------------------------------------------------------------------------------------------------------------
@@ -89,7 +38,7 @@ def build(tmp_path: Path) -> Build:
         models = [
             Model(write_model(tmp_path / f"{name}.onnx", colours, name=name, **settings)) for name, colours, _ in stages
         ]
-        return Cascade([Stage(s[0], model, s[2]) for s, model in zip(stages, models, strict=True)])
+        return Cascade([Stage.of(s[0], model, Rule(s[2])) for s, model in zip(stages, models, strict=True)])
 
     return make
 
@@ -183,7 +132,7 @@ def test_decoded_once_and_prepared_once_per_recipe(
     calls.clear()
     large = Model(write_model(tmp_path / "large.onnx", COLOURS, recipe=replace(RECIPE, size=64)))
     small = Model(write_model(tmp_path / "small.onnx", CACHE))
-    Cascade([Stage("cache", small, 0.5), Stage("main", large, 0.0)]).classify(photo)
+    Cascade([Stage.of("cache", small, Rule(0.5)), Stage.of("main", large, Rule())]).classify(photo)
     assert calls == ["decode", 32, 64]
 
 
@@ -210,7 +159,7 @@ def test_recipes_that_decode_differently(tmp_path: Path) -> None:
     one = Model(write_model(tmp_path / "a.onnx", CACHE))
     other = Model(write_model(tmp_path / "b.onnx", COLOURS, recipe=replace(RECIPE, decode_side=640)))
     with pytest.raises(BundleError, match=r"disagree on decode_side \(cache 320, main 640\)"):
-        Cascade([Stage("cache", one, 0.5), Stage("main", other, 0.0)])
+        Cascade([Stage.of("cache", one, Rule(0.5)), Stage.of("main", other, Rule())])
 
 
 # reading a bundle ---------------------------------------------------------------------------------------------------
@@ -225,19 +174,21 @@ def edit(folder: Path, **values: Any) -> None:
     """Change the first stage of cascade.json."""
     path = folder / "cascade.json"
     description = json.loads(path.read_text(encoding="utf-8"))
-    description["stages"][0] |= values
+    stage = description["stages"][0]
+    stage["rule"] |= values.pop("rule", {})
+    stage |= values
     path.write_text(json.dumps(description), encoding="utf-8")
 
 
 def test_a_bundle_loads(packed: Path, tmp_path: Path) -> None:
     cascade = load_cascade(packed, threads=2)
-    assert [(stage.name, stage.threshold) for stage in cascade.stages] == [("cache", 0.5), ("main", 0.0)]
+    assert [(stage.name, stage.rule) for stage in cascade.stages] == [("cache", Rule(0.5)), ("main", Rule())]
     assert cascade.classify(write_photo(tmp_path / "a.png", PIERIS)).species == "Pieris rapæ"
 
 
 def test_a_changed_model_file(packed: Path) -> None:
     write_model(packed / "main.onnx", COLOURS, sharpness=5)
-    with pytest.raises(BundleError, match="main.onnx is missing or not the file that was packed; copy the bundle"):
+    with pytest.raises(BundleError, match="main.onnx is not the file that was packed; copy the bundle"):
         load_cascade(packed)
 
 
@@ -256,23 +207,42 @@ def test_a_model_is_read_from_the_bundle_only(packed: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan")])
 def test_a_threshold_that_is_no_probability(packed: Path, threshold: float) -> None:
-    edit(packed, threshold=threshold)
+    edit(packed, rule={"threshold": threshold})
     with pytest.raises(BundleError, match=r"threshold of cache must lie in \[0, 1\]"):
         load_cascade(packed)
 
 
-@pytest.mark.parametrize("what", ["label_hash", "recipe_hash"])
-def test_a_description_of_another_label_space_or_recipe(packed: Path, what: str) -> None:
-    edit(packed, **{what: "0123456789ab"})
-    with pytest.raises(BundleError, match=f"cascade.json and cache.onnx disagree in {what}: 0123456789ab and"):
+@pytest.mark.parametrize(
+    "rule", [{"kind": "luck"}, {"temperature": 0}, {"weights": [1.0]}, {"kind": "deferral"}, {"more": 1}]
+)
+def test_a_rule_that_this_version_does_not_know(packed: Path, rule: dict[str, Any]) -> None:
+    edit(packed, rule=rule)
+    with pytest.raises(BundleError, match="is not whole"):
         load_cascade(packed)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_a_description_of_another_label_space_or_recipe(packed: Path) -> None:
+    edit(packed, labels=["Vanessa atalanta", "Apis mellifera", "Other"])
+    with pytest.raises(BundleError, match="cascade.json and cache.onnx disagree on the labels; copy the bundle"):
+        load_cascade(packed)
+    edit(packed, labels=list(CACHE), recipe=replace(RECIPE, crop=0.5).to_dict())
+    with pytest.raises(BundleError, match="cascade.json and cache.onnx disagree on the recipe; copy the bundle"):
+        load_cascade(packed)
+
+
+@pytest.mark.parametrize("version", [0, 1, None, "2"])
 def test_another_format_version(packed: Path, version: Any) -> None:
     (packed / "cascade.json").write_text(json.dumps({"format_version": version, "stages": []}))
-    with pytest.raises(BundleError, match=f"has format {version}; this version reads 1"):
+    with pytest.raises(BundleError, match=f"has format {version}; this version reads {FORMAT_VERSION}"):
         load_cascade(packed)
+
+
+def test_lazy_loads_a_model_when_it_is_first_asked(packed: Path, tmp_path: Path) -> None:
+    cascade = load_cascade(packed, lazy=True)
+    write_model(packed / "main.onnx", COLOURS, sharpness=5)
+    assert cascade.classify(write_photo(tmp_path / "a.png", APIS)).stage == "cache"
+    with pytest.raises(BundleError, match="main.onnx is not the file that was packed"):
+        cascade.classify(write_photo(tmp_path / "b.png", PIERIS))
 
 
 def test_no_bundle(tmp_path: Path) -> None:
@@ -283,13 +253,13 @@ def test_no_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
-        ("[]", "has format None"),
-        ('{"format_version": 1}', "is not whole"),
-        ('{"format_version": 1, "stages": 3}', "is not whole"),
-        ('{"format_version": 1, "stages": [{}]}', "is not whole"),
-        ('{"format_version": 1, "stages": [{"file": 1}]}', "is not whole"),
-        ('{"format_version": 1, "stages": []}', "at least one stage"),
+        ("{", "is not whole"),
+        ("[]", "is not whole"),
+        ('{"format_version": 2}', "is not whole"),
+        ('{"format_version": 2, "stages": 3}', "is not whole"),
+        ('{"format_version": 2, "stages": [{}]}', "is not whole"),
+        ('{"format_version": 2, "stages": [{"file": 1}]}', "is not whole"),
+        ('{"format_version": 2, "stages": []}', "at least one stage"),
     ],
 )
 def test_a_broken_description(packed: Path, text: str, message: str) -> None:
@@ -299,7 +269,7 @@ def test_a_broken_description(packed: Path, text: str, message: str) -> None:
 
 
 def test_a_threshold_that_is_no_number(packed: Path) -> None:
-    edit(packed, threshold="0.5")
+    edit(packed, rule={"threshold": "0.5"})
     with pytest.raises(BundleError, match="is not whole"):
         load_cascade(packed)
 

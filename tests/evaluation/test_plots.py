@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.edge.rule import Rule
 from pipeline.evaluation import plots
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.routing import choose_thresholds, route
+from pipeline.evaluation.routing import route
 
 from .tables import table
 
@@ -35,7 +36,7 @@ def experiment(species: int, n: int, skill: float = 2.5, dominant: int = 2) -> l
 @pytest.mark.parametrize(("species", "n"), [(3, 40), (150, 1500)])
 def test_all_pictures_are_made(tmp_path: Path, species: int, n: int) -> None:
     tables = experiment(species, n, skill=2.5 if species < 100 else 3.5)
-    chosen = choose_thresholds([found.part("val") for found in tables], 0.01)
+    chosen = [Rule(0.7), Rule()]
     plots.draw(tmp_path / "plots", tables, chosen, route([found.part("test") for found in tables], chosen))
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == sorted(plots.PICTURES)
     for path in (tmp_path / "plots").iterdir():
@@ -49,13 +50,14 @@ def test_all_pictures_are_made(tmp_path: Path, species: int, n: int) -> None:
 def test_answers_of_no_species_are_drawn(tmp_path: Path) -> None:
     """No main model: what no cache knows is unknown, and so is a species that no stage knows."""
     tables = experiment(3, 40)[:1]
-    plots.draw(tmp_path, tables, [0.9], route([found.part("test") for found in tables], [0.9]))
+    plots.draw(tmp_path, tables, [Rule(0.9)], route([found.part("test") for found in tables], [Rule(0.9)]))
     assert len(list(tmp_path.iterdir())) == len(plots.PICTURES)
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     tables = experiment(3, 40)
+    rules = [None, Rule()]  # the cache is off
     for name in ("one", "two"):
-        plots.draw(tmp_path / name, tables, [0.5, 0], route([found.part("test") for found in tables], [0.5, 0]))
+        plots.draw(tmp_path / name, tables, rules, route([found.part("test") for found in tables], rules))
     for picture in plots.PICTURES:
         assert (tmp_path / "one" / picture).read_bytes() == (tmp_path / "two" / picture).read_bytes()

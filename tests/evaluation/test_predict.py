@@ -16,6 +16,7 @@ from toy import COLOURS, RECIPE, Experiment, write_model
 
 import pipeline.evaluation.predict as module
 from pipeline.dataset.manifest import read_manifest
+from pipeline.edge.errors import BundleError
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import decode
 from pipeline.errors import DataError, LabelSpaceError, ModelError
@@ -162,7 +163,7 @@ def test_names_follow_the_configuration(experiment: Experiment) -> None:
 def test_a_corrupt_export_is_one_sentence(experiment: Experiment) -> None:
     path = experiment.config().models / "main" / "model.onnx"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"model.onnx (cannot be loaded|does not carry)"):
+    with pytest.raises(BundleError, match=r"model.onnx (cannot be loaded|does not carry)"):
         stages(experiment)
 
 

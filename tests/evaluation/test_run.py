@@ -20,9 +20,10 @@ from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.edge.errors import BundleError
 from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import plots
+from pipeline.evaluation.choice import choose
 from pipeline.evaluation.folder import evaluate_folder, labelled_photos
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
-from pipeline.evaluation.routing import choose_thresholds, route, truth_ids
+from pipeline.evaluation.routing import route, truth_ids
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
 from pipeline.evaluation.speed import speed
@@ -71,11 +72,13 @@ def test_figures_are_of_test_and_agree_with_the_stored_predictions(evaluated: Co
     for precision in ("fp32", "int8"):
         tables = [load_predictions(predictions_file(evaluated, n, precision)) for n in ("cache_0.5_0", "main")]
         val, test = ([table.part(split) for table in tables] for split in ("val", "test"))
-        chosen = choose_thresholds(val, evaluated.route.max_drop)
+        rules = choose(val, evaluated.route, evaluated.seed).rules
         cascade = result["cascade"][precision]
-        assert cascade["thresholds"] == dict(zip(("cache_0.5_0", "main"), chosen, strict=True))
-        assert cascade["thresholds_chosen_on"] == "val"
-        routed = route(test, chosen)
+        assert [data["threshold"] for data in cascade["rules"].values()] == [rule and rule.threshold for rule in rules]
+        assert list(cascade["rules"]) == ["cache_0.5_0", "main"]
+        assert cascade["rules_chosen_on"] == "val"
+        assert "at most 30 points less accurate than main (15 val photos" in cascade["promise"]
+        routed = route(test, rules)
         right = routed.answers == truth_ids(test[0].rows["species"].tolist(), routed.labels)
         assert cascade["photos"] == len(right) == 30
         assert cascade["accuracy"] == right.mean()
@@ -139,15 +142,15 @@ def test_other_routing_is_evaluated_again_without_running_a_network(experiment: 
     assert sum(line.startswith("predict") and line.endswith("up to date") for line in told) == 4
     assert "eval      up to date" not in told
     cascade = read(experiment.config().output / "metrics.json")["cascade"]["fp32"]
-    assert cascade["thresholds"] == {"cache_0.5_0": 0.9, "main": 0.0}
-    assert cascade["thresholds_chosen_on"] == "config"
+    assert {name: rule["threshold"] for name, rule in cascade["rules"].items()} == {"cache_0.5_0": 0.9, "main": 0.0}
+    assert cascade["rules_chosen_on"] == "config"
 
 
 def test_test_photos_choose_nothing(experiment: Experiment) -> None:
-    """Other answers on test leave the thresholds as they were."""
+    """Other answers on test leave the rules as they were."""
     config = experiment.config()
     evaluate(config)
-    before = read(config.output / "metrics.json")["cascade"]["fp32"]["thresholds"]
+    before = read(config.output / "metrics.json")["cascade"]["fp32"]["rules"]
     for name in ("cache_0.5_0", "main"):
         path = predictions_file(config, name, "fp32")
         table = load_predictions(path)
@@ -159,7 +162,7 @@ def test_test_photos_choose_nothing(experiment: Experiment) -> None:
         stamp.write_text(json.dumps(text))
     evaluate(config)
     after = read(config.output / "metrics.json")
-    assert after["cascade"]["fp32"]["thresholds"] == before
+    assert after["cascade"]["fp32"]["rules"] == before
     assert after["models"]["main"]["fp32"]["accuracy"] < 0.5
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import route
 from pipeline.evaluation.tables import (
@@ -119,7 +120,7 @@ def test_cascade_answers_carry_their_stage_and_its_probability() -> None:
     species = ["a", "b", "x"]
     cache = table(species, np.log([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), ["a", "Other"], "cache")
     main = table(species, np.log([[0.1, 0.9], [0.25, 0.75], [0.6, 0.4]]), ["a", "b"])
-    judged = judge_cascade([cache, main], route([cache, main], [0.5, 0.0]))
+    judged = judge_cascade([cache, main], route([cache, main], [Rule(0.5), Rule()]))
     assert judged.stage.tolist() == ["cache", "main", "main"]
     assert judged.confidence.tolist() == pytest.approx([0.9, 0.75, 0.6])
     assert judged.true_probability.tolist() == pytest.approx([0.9, 0.75, 0.0])  # no stage knows "x"

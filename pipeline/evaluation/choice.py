@@ -1,0 +1,101 @@
+"""Which rules the caches answer by: learnt and chosen on val, so that the promise on accuracy holds for photos to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.edge.rule import Rule
+from pipeline.errors import LabelSpaceError
+from pipeline.evaluation.learning import learn_rule, parts
+from pipeline.evaluation.predict import Predictions, check_same_photos
+from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
+from pipeline.evaluation.routing import Rules
+from pipeline.evaluation.sweep import THRESHOLDS, Sweep, sweep
+from pipeline.sections import Route
+
+
+@dataclass(frozen=True)
+class Choice:
+    """rules: one per stage; told: what they promise, a sentence for people; chosen_on: "val" or "config"."""
+
+    rules: Rules
+    told: str
+    chosen_on: str = "val"
+
+
+def choose(tables: Sequence[Predictions], settings: Route, seed: int) -> Choice:
+    """Rules of the stages from their predictions on VAL; main always answers. Without main, a threshold must be given.
+
+    All caches share one threshold on their scores: a single path from "off" to "answer every hit", fixed beforehand, is
+    what a sequence of tests can walk (see promise.last_accepted). What is learnt comes from another part of val.
+    """
+    check_same_photos(tables)
+    if settings.threshold == "auto" and tables[-1].labels.has_other:
+        raise LabelSpaceError("route.threshold auto compares with main, which is no stage here; set it to a number")
+    learn, test = parts(tables, settings.learn_share, seed)
+    caches = [learn_rule(table, learn[-1], settings.rule) for table in learn if table.labels.has_other]
+    main = [Rule()] * (len(tables) - len(caches))
+    if settings.threshold != "auto":
+        rules = [*(replace(rule, threshold=settings.threshold) for rule in caches), *main]
+        return Choice(rules, "the thresholds are those of the configuration and promise nothing", "config")
+    if not caches:
+        return Choice(main, "main alone")
+    found = sweep(test, caches)
+    place = accurate(found, settings)
+    if place is None:
+        return Choice([*[None] * len(caches), *main], _off(found, settings))
+    told = _kept(found, place, settings)
+    if settings.max_ms is not None or settings.max_communication is not None:
+        place, more = _within_target(found, place, settings)
+        told = _kept(found, place, settings) + more
+    return Choice([*(replace(rule, threshold=float(THRESHOLDS[place])) for rule in caches), *main], told)
+
+
+def accurate(found: Sweep, settings: Route) -> int | None:
+    """The place in THRESHOLDS that saves most among those that keep the promise on accuracy."""
+    worse, better = found.worse.tolist(), found.better.tolist()
+    return last_accepted(
+        range(len(THRESHOLDS)),
+        lambda i: drop_p_value(worse[i], better[i], found.photos, settings.max_drop) <= 1 - settings.confidence,
+    )
+
+
+def _within_target(found: Sweep, place: int, settings: Route) -> tuple[int, str]:
+    """The strictest place that keeps the targets on communication and ms, if it also keeps the promise on accuracy."""
+    strictest = last_accepted(range(len(THRESHOLDS) - 1, -1, -1), lambda i: _keeps_target(found, i, settings))
+    if strictest is None or strictest > place:
+        return place, "; max_ms or max_communication CANNOT be kept as well, so it is not"
+    return strictest, "; max_ms and max_communication, where given, are kept as surely"
+
+
+def _keeps_target(found: Sweep, place: int, settings: Route) -> bool:
+    error, reach = 1 - settings.confidence, found.reach[:, place]
+    if settings.max_communication is not None and most(reach[-1], found.photos, error) > settings.max_communication:
+        return False
+    if settings.max_ms is None:
+        return True
+    later = [most(count, found.photos, error / (len(reach) - 1)) for count in reach[1:]]  # all of them hold at once
+    return bool(found.costs[0] + np.dot(found.costs[1:], later) <= settings.max_ms)
+
+
+def _kept(found: Sweep, place: int, settings: Route) -> str:
+    return (
+        f"caches answer from a score of {THRESHOLDS[place]:.4g}: with {settings.confidence:.0%} confidence the cascade is "
+        f"at most {100 * settings.max_drop:g} points less accurate than main ({found.photos} val photos, main alone right "
+        f"on {found.worse[place]}, the cascade alone on {found.better[place]})"
+    )
+
+
+def _off(found: Sweep, settings: Route) -> str:
+    worse, better, error = int(found.worse[0]), int(found.better[0]), 1 - settings.confidence
+    photos = photos_needed(worse, better, found.photos, settings.max_drop, error)
+    enough = f"about {photos} val photos or " if photos else ""
+    return (
+        f"the caches are OFF: no threshold keeps a drop of at most {100 * settings.max_drop:g} points with "
+        f"{settings.confidence:.0%} confidence on {found.photos} val photos; it would take {enough}"
+        f"route.max_drop={drop_needed(worse, better, found.photos, error):g}"
+        f" ({drop_needed(int(found.worse[-1]), int(found.better[-1]), found.photos, error):g} to answer every hit)"
+    )

@@ -1,0 +1,77 @@
+"""What val can promise of photos not seen yet: exact finite-sample tests, and the sequence in which they may be asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+from scipy.stats import beta, binom
+
+T = TypeVar("T")
+NUISANCE = 0.001  # the part of the error that pays for not knowing how often the two disagree
+POINTS = 8  # of that interval; the greatest p value lies at or beside its upper end
+
+
+@lru_cache(maxsize=100_000)
+def drop_p_value(worse: int, better: int, photos: int, allowed: float) -> float:
+    """How likely so good a paired result is where accuracy truly drops by `allowed` or more.
+
+    worse: photos on which main is right and the cascade wrong; better: the other way round; 0 <= allowed < 1. The two
+    counts and the rest are trinomial, so worse - better is tested exactly; the unknown rate of disagreement runs over
+    its Clopper-Pearson interval, whose own error is added (Berger & Boos, P values maximized over a confidence set for
+    the nuisance parameter, 1994; for paired proportions: Suissa & Shuster, 1991).
+    """
+    gain, disagree = worse - better, worse + better
+    if gain >= allowed * photos:
+        return 1.0
+    low, high = _clopper_pearson(disagree, photos, NUISANCE)
+    rate = np.linspace(max(low, allowed, 1e-12), max(high, allowed), POINTS)[:, None]  # worse - better needs as much
+    counts = np.arange(binom.ppf(1e-8, photos, rate.min()), binom.ppf(1 - 1e-8, photos, rate.max()) + 1)
+    as_good = binom.cdf(np.floor((gain + counts) / 2), counts, np.minimum(1, (1 + allowed / rate) / 2))
+    return min(1.0, float((binom.pmf(counts, photos, rate) * as_good).sum(axis=1).max()) + NUISANCE)
+
+
+def _clopper_pearson(count: int, photos: int, error: float) -> tuple[float, float]:
+    low = float(beta.ppf(error / 2, count, photos - count + 1)) if count else 0.0
+    return low, float(beta.ppf(1 - error / 2, count + 1, photos - count)) if count < photos else 1.0
+
+
+def most(count: int, photos: int, error: float) -> float:
+    """Upper limit of a share of which `count` of `photos` were seen, wrong with probability `error` (Clopper & Pearson)."""
+    return float(beta.ppf(1 - error, count + 1, photos - count)) if count < photos else 1.0
+
+
+def last_accepted(candidates: Iterable[T], accepts: Callable[[T], bool]) -> T | None:
+    """Fixed-sequence testing: go on while tests accept; the last accepted one, or none if the first fails.
+
+    The order must not depend on the photos tested on. Then every accepted candidate keeps its promise at once with the
+    level of a single test (Angelopoulos, Bates, Candes, Jordan & Lei, Learn then test, 2021).
+    """
+    last = None
+    for candidate in candidates:
+        if not accepts(candidate):
+            break
+        last = candidate
+    return last
+
+
+def photos_needed(worse: int, better: int, photos: int, allowed: float, error: float) -> int | None:
+    """How many val photos would let the test accept, if they disagreed as often as these; None: not even a million."""
+    times = 1.0
+    while drop_p_value(round(worse * times), round(better * times), math.ceil(photos * times), allowed) > error:
+        times *= 1.1
+        if photos * times > 1e6:
+            return None
+    return math.ceil(photos * times)
+
+
+def drop_needed(worse: int, better: int, photos: int, error: float) -> float:
+    """The smallest allowance, in thousandths, that the test accepts with these photos."""
+    low, high = 0, 1000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if drop_p_value(worse, better, photos, middle / 1000) <= error else (middle, high)
+    return high / 1000
