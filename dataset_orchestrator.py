@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the regional data set: analyse, match, copy, verify, split, label, manifest, plots."""
+"""Build the regional data set: region, download, analyse, match, copy, verify, split, label, manifest, plots."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline.console import SOME_FAILED, configuration, parser, run
 
 EXAMPLES = """  dataset_orchestrator.py --config configs/demo.yaml
   dataset_orchestrator.py --config config.yaml --until match      only find out what matches
+  dataset_orchestrator.py --config config.yaml --until region --set region.source=check_list --set region.contact=you@example.org
   dataset_orchestrator.py --config config.yaml --only plots       one stage again, if its inputs changed
   dataset_orchestrator.py --config config.yaml --set train_val_split.dominant_threshold=0.8"""
 

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from pipeline.errors import ConfigError
 from pipeline.files import safe_name, write_text
 from pipeline.sections import Dataset, Global, MonteCarlo, Paths, Quantize, Route, Section, Split, TestSets, WebCrawl
+from pipeline.sections_region import Region
 from pipeline.sections_training import Cache, Main
 
 
@@ -24,6 +25,7 @@ class Config(Section):
     global_: Global = Field(Global(), alias="global")
     paths: Paths = Paths()
     web_crawl: WebCrawl = WebCrawl()
+    region: Region = Region()
     train_val_split: Split = Split()
     dataset: Dataset = Dataset()
     test_sets: TestSets = TestSets()

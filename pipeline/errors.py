@@ -25,3 +25,15 @@ class LabelSpaceError(PipelineError):
 
 class ModelError(PipelineError):
     """A model folder, its weights or its exported file cannot be used."""
+
+
+class NetworkError(PipelineError):
+    """A server does not answer, or not with what was asked for; the same command goes on later."""
+
+
+class Refused(NetworkError):
+    """The server answers, but will not give this one thing; others may still be had."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

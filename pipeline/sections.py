@@ -50,11 +50,11 @@ class Paths(Section):
 
 
 class WebCrawl(Section):
-    total_pages: int = Field(104, gt=0)
+    total_pages: int = Field(104, gt=0, description="at most; the crawl ends by itself after the last page")
     base_url: str = Field(
         "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=", pattern="^https?://"
     )
-    delay_between_requests: float = Field(1.0, gt=0, description="seconds")
+    delay_between_requests: float = Field(1.0, gt=0, description="seconds, to any server of a region's source")
 
 
 class Split(Section):

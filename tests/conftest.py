@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ COUNTS = {
     "Aves": {"Ardea alba": 6, "Pica pica": 4},
     "Insecta": {"Apis mellifera": 12, "Vanessa atalanta": 6, "Pieris rapae": 4, "Harmonia axyridis": 2},
 }
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+REFERENCE = Path(os.environ.get("OMMATIDIA_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
 
 
 def draw_photo(seed: int, width: int = 64, height: int = 48) -> Image.Image:
@@ -88,7 +89,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def reference() -> Callable[[str], Any]:
-    """Reads a file of published facts; the test is skipped where they are not at hand."""
+    """Reads a file of published facts (folder: OMMATIDIA_REFERENCE); the test is skipped where they are not at hand."""
 
     def read(name: str) -> Any:
         if not (REFERENCE / name).is_file():

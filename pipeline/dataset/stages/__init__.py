@@ -9,12 +9,27 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.composition import total
 from pipeline.dataset.demo import make_demo
-from pipeline.dataset.stages import analyse, card, copy, label, manifest, match, plots, split, test_sets, verify
+from pipeline.dataset.stages import (
+    analyse,
+    card,
+    copy,
+    download,
+    label,
+    manifest,
+    match,
+    plots,
+    region,
+    split,
+    test_sets,
+    verify,
+)
 from pipeline.dataset.stages.listing import read_anew
 from pipeline.dataset.stages.stage import run_stage
 from pipeline.errors import ConfigError
 
 STAGES = [
+    region.STAGE,
+    download.STAGE,
     analyse.STAGE,
     match.STAGE,
     copy.STAGE,
@@ -40,7 +55,8 @@ def run_stages(config: Config, until: str | None = None, only: str | None = None
         log.info("demo      %d drawn photos in %s", total(demo.composition), demo.photos)
     read_anew()
     for stage in chosen:
-        if only in (None, stage.name):
+        if only in (None, stage.name) and stage.wanted(config):
             run_stage(config, stage)
     verified = config.dataset_dir / verify.VERIFIED
-    return int((~pd.read_parquet(verified, columns=["ok"])["ok"]).sum()) if verified.is_file() else 0
+    bad = int((~pd.read_parquet(verified, columns=["ok"])["ok"]).sum()) if verified.is_file() else 0
+    return bad + download.missing(config)

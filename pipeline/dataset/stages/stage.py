@@ -15,13 +15,14 @@ from pipeline.files import Stamp, run_once
 @dataclass(frozen=True)
 class Stage:
     """inputs: all that the result depends on; outputs: files in the data set's folder; run returns a summary line;
-    intact: whether what it wrote elsewhere still stands."""
+    intact: whether what it wrote elsewhere still stands; wanted: whether the configuration asks for it at all."""
 
     name: str
     inputs: Callable[[Config], Mapping[str, Any]]
     outputs: Callable[[Config], list[str]]
     run: Callable[[Config], str]
     intact: Callable[[Config], bool] = lambda config: True
+    wanted: Callable[[Config], bool] = lambda config: True
 
 
 def run_stage(config: Config, stage: Stage) -> None:

@@ -1,0 +1,103 @@
+"""Download the photos of an Open Data query into the users' folder form, with a ledger of whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.console import log, progress
+from pipeline.dataset.sources.network import Get
+from pipeline.edge.classify import EXTENSIONS
+from pipeline.edge.errors import UnreadableImage
+from pipeline.edge.recipe import decode
+from pipeline.errors import NetworkError, Refused
+from pipeline.files import replacing, safe_name, sha256
+
+FACTS = ["photo_id", "group", "species", "observation", "observer", "licence", "attribution"]
+COLUMNS = ["image_path", *FACTS, "url", "sha256", "ok", "reason"]
+UNANSWERED = 3  # photos in a row for which the server does not answer at all end the run
+
+
+def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: str, known: pd.DataFrame) -> pd.DataFrame:
+    """Fetch what is not yet below `root`; one row per photo with COLUMNS, in the order given.
+
+    photos: what `open_data.search` wrote. A photo has the path <group>/<species>/<photo_id>.<extension> below root and is
+    there only whole and decodable; one that cannot be had or decoded is a row with a reason, and is asked for again the
+    next time. known: the ledger of an earlier run (or an empty one): a photo whose bytes are not its own is fetched
+    again. Three photos in a row without any answer raise NetworkError; what has arrived stays.
+    """
+    hashes = dict(zip(known["image_path"], known["sha256"], strict=True)) if len(known) else {}
+    rows, unanswered = [], 0
+    for photo in progress(photos[[*FACTS, "extension"]].itertuples(index=False), len(photos), "download"):
+        *facts, extension = photo
+        number, group, species = facts[:3]
+        path = f"{safe_name(group)}/{safe_name(species)}/{number}.{safe_name(extension)}"
+        url = f"{base_url}/{number}/{size}.{extension}"
+        row = {"image_path": path, **dict(zip(FACTS, facts, strict=True)), "url": url}
+        try:
+            if f".{extension}" not in EXTENSIONS:
+                raise UnreadableImage(f"{extension} is no format that is read")
+            digest = _kept(root / path, hashes.get(path)) or _fetch(url, root / path, get)
+            rows.append(row | {"sha256": digest, "ok": True, "reason": ""})
+            unanswered = 0
+        except (Refused, UnreadableImage) as error:
+            rows.append(row | {"sha256": "", "ok": False, "reason": str(error)})
+            unanswered = 0
+        except NetworkError as error:
+            unanswered += 1
+            if unanswered == UNANSWERED:
+                raise
+            rows.append(row | {"sha256": "", "ok": False, "reason": str(error)})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _kept(path: Path, digest: str | None) -> str | None:
+    """The hash of a photo that is there and right: the ledger's bytes or, where no ledger tells, a whole picture."""
+    if not path.is_file():
+        return None
+    there = sha256(path)
+    if digest:
+        if there == digest:
+            return there
+        log.warning("  %s is not what was downloaded; it is fetched again", path)
+        return None
+    try:
+        decode(path)
+    except UnreadableImage as error:
+        log.warning("  %s %s; it is fetched again", path, error)
+        return None
+    return there
+
+
+def _fetch(url: str, path: Path, get: Get) -> str:
+    data = get(url)
+    if data.lstrip()[:1] == b"<":
+        raise UnreadableImage(f"the server gave HTML or XML, no picture: {_start(data)!r}")
+    decode(data)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _start(data: bytes) -> str:
+    return " ".join(data[:200].decode(errors="replace").split())[:80]
+
+
+def read_ledger(path: Path) -> pd.DataFrame:
+    """A ledger as it was written; an empty one where there is none."""
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+
+
+def write_ledger(path: Path, ledger: pd.DataFrame) -> None:
+    """Write the ledger safely."""
+    with replacing(path) as temporary:
+        ledger.to_parquet(temporary, index=False)
+
+
+def failures(ledger: pd.DataFrame) -> dict[str, Any]:
+    """How many photos are missing for which reason, the most frequent first; figures in the reasons are left out."""
+    reasons = ledger.loc[~ledger["ok"].astype(bool), "reason"].str.replace(r"https?://\S+", "the photo", regex=True)
+    return dict(reasons.value_counts())

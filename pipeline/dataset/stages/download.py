@@ -1,0 +1,66 @@
+"""Stage download: the photos that an Open Data query found, into the source folder that the next stages read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.dataset.sources.download import download, failures, read_ledger, write_ledger
+from pipeline.dataset.stages.region import PHOTOS, getter_of
+from pipeline.dataset.stages.stage import Stage
+from pipeline.files import sha256
+
+LEDGER = "ledger.parquet"
+
+
+def missing(config: Config) -> int:
+    """Photos that could not be had."""
+    return 0 if not _wanted(config) else int((~_ledger(config)["ok"].astype(bool)).sum())
+
+
+def _wanted(config: Config) -> bool:
+    return config.region.photos.download
+
+
+def _ledger(config: Config) -> pd.DataFrame:
+    return read_ledger(config.dataset_dir / LEDGER)
+
+
+def _inputs(config: Config) -> dict[str, Any]:
+    photos = config.region.photos
+    return {
+        "photos": sha256(config.dataset_dir / PHOTOS),
+        "from": [photos.url, photos.size],
+        "to": str(config.paths.src_dataset),
+    }
+
+
+def _intact(config: Config) -> bool:
+    """Every photo has arrived and is there; the missing ones are tried again in each run."""
+    ledger = _ledger(config)
+    return bool(ledger["ok"].all()) and all((config.paths.src_dataset / p).is_file() for p in ledger["image_path"])
+
+
+def _run(config: Config) -> str:
+    settings, root = config.region.photos, config.paths.src_dataset
+    photos = pd.read_parquet(config.dataset_dir / PHOTOS)
+    ledger = download(photos, root, getter_of(config), settings.url, settings.size, _ledger(config))
+    write_ledger(config.dataset_dir / LEDGER, ledger)
+    for reason, n in list(failures(ledger).items())[:5]:
+        log.warning("  %d photos: %s", n, reason)
+    if others := _others(root, config.global_.included_classes, ledger):
+        log.warning("  %d other photos lie below %s, of which the ledger does not know whose they are", others, root)
+    good = int(ledger["ok"].sum())
+    return f"{good} photos in {root}, {len(ledger) - good} could not be had; whose they are: {LEDGER}"
+
+
+def _others(root: Path, groups: list[str], ledger: pd.DataFrame) -> int:
+    there = sum(path.is_file() for group in groups for path in (root / group).glob("*/*"))
+    return there - int(ledger["ok"].sum())
+
+
+STAGE = Stage("download", _inputs, lambda config: [LEDGER], _run, _intact, _wanted)
