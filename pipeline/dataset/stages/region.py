@@ -84,9 +84,9 @@ def _check_list(config: Config) -> tuple[Listing, str]:
         return read_listing(listed), f" as {listed} has them; global.overwrite=true crawls again"
     folder = _cache(config, settings.base_url)
     found = crawl(settings.base_url, settings.total_pages, folder, getter_of(config))
+    _complete(folder)
     if listed:
         write_json(listed, found)
-    _complete(folder)
     return Listing(found, {}), ""
 
 
