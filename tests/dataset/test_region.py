@@ -15,7 +15,6 @@ from sources.test_download import jpeg
 
 from pipeline.config import Config
 from pipeline.dataset.stages import run_stages
-from pipeline.dataset.stages.region import observed
 from pipeline.errors import ConfigError, DataError, NetworkError
 
 MakeConfig = Callable[..., Config]
@@ -50,6 +49,10 @@ def crawling(make_config: MakeConfig, server: Server) -> MakeConfig:
 
 def region(config: Config) -> Any:
     return json.loads((config.dataset_dir / "region.json").read_text(encoding="utf-8"))
+
+
+def observed(config: Config) -> Any:
+    return json.loads((config.dataset_dir / "region_observations.json").read_text(encoding="utf-8"))
 
 
 def test_no_source_does_nothing(make_config: MakeConfig, lines: Lines) -> None:
@@ -192,7 +195,7 @@ def test_open_data_from_the_tables_to_the_manifest(open_data: MakeConfig, server
     assert run_stages(config, until="manifest") == 1  # the gif is not read
     told = lines()
     assert told[0] == "region    3 species in 2 groups, 5 observations, 7 photos"
-    assert told[1] == "  1 photos: gif is no format that is read"
+    assert told[1] == "  1 photos: 'gif' is no format that is read"
     assert told[2].startswith("download  6 photos in ")
     assert "match     3 species of 3 with photos and 3 listed" in told
     rows = pd.read_parquet(config.dataset_dir / "dataset_manifest.parquet").merge(ledger(config), on="image_path")
@@ -226,6 +229,31 @@ def test_a_finished_download_is_up_to_date_until_a_photo_goes(
     (config.paths.src_dataset / ledger(config)["image_path"][0]).unlink()
     run_stages(config, until="download")
     assert len(server.log) == 1
+
+
+def test_a_table_beside_the_photos_tells_what_the_folders_do_not(open_data: MakeConfig) -> None:
+    config = open_data()
+    run_stages(config, until="download")
+    table = pd.read_parquet(config.paths.src_dataset / "photos.parquet")
+    assert list(table) == ["path", "group", "species", "observation", "licence", "holder"]
+    assert sorted(table["path"]) == sorted(
+        str(path.relative_to(config.paths.src_dataset)) for path in config.paths.src_dataset.glob("*/*/*")
+    )
+    assert table.set_index("path").loc["Aves/Pica pica/105.png", "holder"].startswith("(c) Carla Éluard")
+    (config.paths.src_dataset / "photos.parquet").unlink()
+    run_stages(config, until="download")
+    assert (config.paths.src_dataset / "photos.parquet").is_file()
+
+
+@pytest.mark.parametrize("source", ["open_data", "inaturalist_api"])
+def test_a_group_that_inaturalist_does_not_have(make_config: MakeConfig, tmp_path: Path, source: str) -> None:
+    wishes = {
+        "open_data": [f"region.file={tmp_path}", "region.box=[1,2,3,4]"],
+        "inaturalist_api": ["region.place_id=1"],
+    }
+    config = make_config(f"region.source={source}", CONTACT, *wishes[source], "global.included_classes=[Aves, Birds]")
+    with pytest.raises(ConfigError, match="included_classes: Birds is no group of iNaturalist; its groups are Actinop"):
+        run_stages(config, until="region")
 
 
 def test_photos_of_others_among_them_are_told(open_data: MakeConfig, lines: Lines) -> None:

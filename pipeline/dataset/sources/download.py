@@ -39,7 +39,7 @@ def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: st
         row = {"image_path": path, **dict(zip(FACTS, facts, strict=True)), "url": url}
         try:
             if f".{extension}" not in EXTENSIONS:
-                raise UnreadableImage(f"{extension} is no format that is read")
+                raise UnreadableImage(f"{extension!r} is no format that is read")
             digest = _kept(root / path, hashes.get(path)) or _fetch(url, root / path, get)
             rows.append(row | {"sha256": digest, "ok": True, "reason": ""})
             unanswered = 0

@@ -178,9 +178,9 @@ WHERE latitude BETWEEN $south AND $north
 
 _FOUND = """
 CREATE TEMP TABLE found AS
-SELECT p.photo_id::BIGINT AS photo_id, lower(p.extension) AS extension, try_cast(p.width AS INTEGER) AS width,
+SELECT p.photo_id::BIGINT AS photo_id, coalesce(lower(p.extension), '') AS extension, try_cast(p.width AS INTEGER) AS width,
        try_cast(p.height AS INTEGER) AS height, seen.grp, seen.name, seen.uuid, p.observer_id::BIGINT AS observer_id,
-       upper(p.license) AS licence
+       coalesce(upper(p.license), 'unknown licence') AS licence
 FROM photos AS p JOIN seen ON seen.uuid = p.observation_uuid::UUID
 WHERE len($licences) = 0 OR list_contains($licences, upper(p.license))
 """

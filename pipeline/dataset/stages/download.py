@@ -15,6 +15,15 @@ from pipeline.dataset.stages.stage import Stage
 from pipeline.files import sha256
 
 LEDGER = "ledger.parquet"
+TABLE = "photos.parquet"  # beside the photos, for the data set format `table`
+_TABLE = dict(
+    image_path="path",
+    group="group",
+    species="species",
+    observation="observation",
+    licence="licence",
+    attribution="holder",
+)
 
 
 def missing(config: Config) -> int:
@@ -42,6 +51,8 @@ def _inputs(config: Config) -> dict[str, Any]:
 def _intact(config: Config) -> bool:
     """Every photo has arrived and is there; the missing ones are tried again in each run."""
     ledger = _ledger(config)
+    if not (config.paths.src_dataset / TABLE).is_file():
+        return False
     return bool(ledger["ok"].all()) and all((config.paths.src_dataset / p).is_file() for p in ledger["image_path"])
 
 
@@ -50,6 +61,7 @@ def _run(config: Config) -> str:
     photos = pd.read_parquet(config.dataset_dir / PHOTOS)
     ledger = download(photos, root, getter_of(config), settings.url, settings.size, _ledger(config))
     write_ledger(config.dataset_dir / LEDGER, ledger)
+    write_ledger(root / TABLE, ledger.loc[ledger["ok"], list(_TABLE)].rename(columns=_TABLE))
     for reason, n in list(failures(ledger).items())[:5]:
         log.warning("  %d photos: %s", n, reason)
     if others := _others(root, config.global_.included_classes, ledger):

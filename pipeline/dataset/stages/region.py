@@ -11,11 +11,10 @@ from pyarrow.parquet import ParquetFile
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.composition import Composition
-from pipeline.dataset.sources.listing import Listing
+from pipeline.dataset.sources.listing import GROUPS, Listing
 from pipeline.dataset.sources.species_list import read_listing
 from pipeline.dataset.stages.stage import Stage
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.files import digest, read_json, sha256, write_json
 
 SPECIES, OBSERVATIONS, PHOTOS = "region.json", "region_observations.json", "region_photos.parquet"
@@ -24,12 +23,6 @@ SPECIES, OBSERVATIONS, PHOTOS = "region.json", "region_observations.json", "regi
 def region_file(config: Config) -> Path | None:
     """Where the region's list is; none where every species of the photos is to be taken."""
     return config.dataset_dir / SPECIES if config.region.source else config.paths.web_crawl_output_json
-
-
-def observed(config: Config) -> Composition:
-    """Observations of each species in the region {group: {species: n}}; {} where the source does not count."""
-    data: Composition = read_json(config.dataset_dir / OBSERVATIONS, "observed frequencies (stage region)")
-    return data
 
 
 def _inputs(config: Config) -> Mapping[str, Any]:
@@ -100,7 +93,7 @@ def _inaturalist_api(config: Config) -> tuple[Listing, str]:
     query: dict[str, Any] = {**(where or point), "d1": region.first_day, "d2": region.last_day, **quality}
     query = {key: value for key, value in query.items() if value is not None}
     folder = _cache(config, query)
-    found = species_counts(query, config.global_.included_classes, folder, getter_of(config))
+    found = species_counts(query, _groups(config), folder, getter_of(config))
     _complete(folder)
     return found, ""
 
@@ -110,7 +103,7 @@ def _open_data(config: Config) -> tuple[Listing, str]:
 
     region = config.region
     query = Query(
-        area=region.box or region.polygon or Path(), groups=config.global_.included_classes,
+        area=region.box or region.polygon or Path(), groups=_groups(config),
         first_day=region.first_day, last_day=region.last_day, quality=region.quality,
         licences=region.licences, per_species=region.photos.per_species, seed=config.seed,
     )  # fmt: skip
@@ -136,6 +129,14 @@ _SOURCES = {
     "species_list": _species_list,
     "darwin_core": _darwin_core,
 }
+
+
+def _groups(config: Config) -> list[str]:
+    if wrong := [name for name in config.global_.included_classes if name not in GROUPS]:
+        raise ConfigError(
+            f"global.included_classes: {', '.join(wrong)} is no group of iNaturalist; its groups are {', '.join(GROUPS)}"
+        )
+    return config.global_.included_classes
 
 
 def _file(config: Config) -> Path:

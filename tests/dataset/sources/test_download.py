@@ -137,9 +137,9 @@ def test_at_most_one_photo_a_second(fetch: Fetch, clock: Any) -> None:
 
 
 def test_a_format_that_is_not_read_is_not_fetched(host: Server, tmp_path: Path, asking: Any) -> None:
-    photos = asked_for(2).assign(extension=["gif", "jpg"])
+    photos = asked_for(3).assign(extension=["gif", "jpg", ""])
     ledger = download(photos, tmp_path, asking(), f"{host.url}/photos", "medium", NONE)
-    assert ledger["reason"].tolist() == ["gif is no format that is read", ""]
+    assert ledger["reason"].tolist() == ["'gif' is no format that is read", "", "'' is no format that is read"]
     assert host.log == [url(2)]
 
 
