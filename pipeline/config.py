@@ -6,7 +6,7 @@ Precedence: default < YAML < `--set section.key=value`. An unknown key is an err
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class Config(Section):
     quantize: Quantize = Quantize()
     route: Route = Route()
     monte_carlo: MonteCarlo = MonteCarlo()
+    sweep: dict[str, list[Any]] = Field(
+        default_factory=dict, description="for train_multiple.py: {key: values}, every combination is an experiment"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +59,7 @@ class Config(Section):
 
     @property
     def dataset_dir(self) -> Path:
-        return self.output / "dataset"
+        return self.paths.dataset_dir or self.output / "dataset"
 
     @property
     def seed(self) -> int:
@@ -68,7 +71,8 @@ class Config(Section):
 
     def cache_name(self, start_rank: int) -> str:
         """Name of a cache's model folder."""
-        return f"cache_{self.cache_threshold:g}_{start_rank}"
+        window = f"top{self.cache.species}" if self.cache.species else f"{self.cache_threshold:g}"
+        return f"cache_{window}_{start_rank}"
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON types under the users' keys."""
@@ -99,27 +103,42 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(_explain(path, node, given, error)) from error
 
 
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The configuration with other values for these keys ("section.key"), checked."""
+    data = config.dump()
+    for key, value in changes.items():
+        _put(data, key, value)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(Path(config.experiment), None, [], error)) from error
+
+
 def save_config(config: Config, path: Path) -> None:
     """Write the resolved configuration, which loads again to the same value."""
     write_text(path, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def _apply(data: dict[str, Any], given: str) -> None:
+    key, equals, text = given.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set takes section.key=value, not {override!r}")
-    *sections, last = key.strip().split(".")
+        raise ConfigError(f"--set takes section.key=value, not {given!r}")
+    try:
+        _put(data, key.strip(), yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {given}: the value is not YAML") from error
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
     for section in sections:
         inner = data.setdefault(section, {})
         if inner is None:
             inner = data[section] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {section} is a value, not a section")
+            raise ConfigError(f"{key}: {section} is a value, not a section")
         data = inner
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    data[last] = value
 
 
 def _explain(path: Path, node: yaml.Node | None, given: list[str], error: ValidationError) -> str:
@@ -130,7 +149,7 @@ def _explain(path: Path, node: yaml.Node | None, given: list[str], error: Valida
         where = ".".join(location)
         line = _line(node, location)
         by_hand = any(where == key or where.startswith(f"{key}.") for key in given)
-        place = "--set" if by_hand or not line else f"{path}, line {line}"
+        place = "--set" if by_hand or (given and not line) else f"{path}, line {line}" if line else str(path)
         if one["type"] == "extra_forbidden":
             near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"

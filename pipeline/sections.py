@@ -44,6 +44,7 @@ class Paths(Section):
     dst_dataset: Path = Field(Path("data/haute_garonne"), description="where the regional data set is built")
     output_dir: Path = Field(Path("output"), description="manifests, predictions, reports: output_dir/<experiment>")
     models_dir: Path = Field(Path("models"), description="model folders: models_dir/<experiment>/<name>")
+    dataset_dir: Path | None = Field(None, description="where the manifest is; none: output_dir/<experiment>/dataset")
     web_crawl_output_json: Path | None = Field(
         None, description="the region's species list {group: [species]}; none takes every species of src_dataset"
     )

@@ -139,7 +139,7 @@ class Training(Section):
         ge=0,
         description="decode each photo once and keep it, larger ones with this short side, px; 0: decode each time",
     )
-    tracking: list[Literal["tensorboard", "mlflow", "clearml", "wandb"]] = Field(
+    tracking: list[Literal["tensorboard", "mlflow", "clearml"]] = Field(
         [], description="where the metrics go besides training_metrics.csv"
     )
     workers: int = Field(2, ge=0, description="processes that load photos")
@@ -154,6 +154,7 @@ class Training(Section):
 class Cache(Training):
     model: str = "mcunet-in2"
     threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
+    species: int | None = Field(None, gt=0, description="species per window; none: as many as the threshold gives")
     start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
     lr: float = Field(2e-3, gt=0)
 

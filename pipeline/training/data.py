@@ -17,6 +17,7 @@ from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode
 from pipeline.errors import DataError
 from pipeline.training.augment import augmentation
+from pipeline.training.packed import Packed
 
 Item = tuple[int, int, int]
 MOST_UNREADABLE = 0.01  # share of the photos
@@ -42,8 +43,9 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
         strength: str,
         seed: int,
         erasing: float = 0.0,
+        packed: Packed | None = None,
     ) -> None:
-        self.paths, self.labels, self.recipe, self.seed = paths, labels, recipe, seed
+        self.paths, self.labels, self.recipe, self.seed, self.packed = paths, labels, recipe, seed, packed
         self.augment = augmentation(strength, recipe, erasing)
 
     def __len__(self) -> int:
@@ -62,7 +64,7 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
 
     def photo(self, index: int) -> Image.Image:
         """The photo, upright; raises UnreadableImage."""
-        return decode(self.paths[index], self.recipe.decode_side)
+        return self.packed.photo(index) if self.packed else decode(self.paths[index], self.recipe.decode_side)
 
 
 class EpochOrder(Sampler[Item]):

@@ -29,6 +29,8 @@ from pipeline.training.epoch import Teacher
 from pipeline.training.loop import train
 from pipeline.training.losses import folding
 from pipeline.training.memory import keep_freed_memory
+from pipeline.training.packed import Packed, pack
+from pipeline.training.tracking import tracking
 
 
 def train_role(config: Config, role: str, start_ranks: list[int] | None = None) -> list[Path]:
@@ -49,12 +51,11 @@ def left_out(folders: Sequence[Path]) -> int:
 
 
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
-    ranking, n = rank_species(manifest.composition(), config.cache_threshold)
-    labels = window(ranking, n, start)
+    threshold = None if config.cache.species else config.cache_threshold
+    ranking, n = rank_species(manifest.composition(), threshold or 1.0)
+    labels = window(ranking, config.cache.species or n, start)
     card = _card(config, manifest, config.cache, "cache", labels)
-    return replace(
-        card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=config.cache_threshold
-    )
+    return replace(card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=threshold)
 
 
 def _card(
@@ -89,12 +90,15 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
         return folder
     torch.manual_seed(mix(card.seed))
     network = _network(card, settings)
-    train_set, val_set = (_photos(manifest, split, card, settings) for split in ("train", "val"))
+    train_set, val_set = (_photos(config, manifest, split, card, settings) for split in ("train", "val"))
     log.info(
         "train     %s: %s, %d labels, %d photos to learn from, %d to choose by",
         card.name, card.architecture, len(card.labels), len(train_set), len(val_set),
     )  # fmt: skip
-    last = train(folder, network, card, settings, train_set, val_set, _teachers(config, card, settings))
+    teachers = _teachers(config, card, settings)
+    trackers = settings.tracking if distributed.is_writer() else []
+    with tracking(trackers, config.paths.output_dir / "tracking", config.experiment, card) as track:
+        last = train(folder, network, card, settings, train_set, val_set, teachers, track)
     distributed.from_writer(lambda: _finish(folder, last))
     return folder
 
@@ -139,7 +143,7 @@ def _fingerprint(config: Config, card: ModelCard, settings: Training) -> dict[st
     """All that the trained weights depend on; workers do not change them. Defaults are left out, so that a new setting
     of a later version does not disown what is trained."""
     told = settings.model_dump(
-        mode="json", exclude={"workers", "start_ranks", "threshold", "tracking"}, exclude_defaults=True
+        mode="json", exclude={"workers", "start_ranks", "threshold", "species", "tracking"}, exclude_defaults=True
     )
     told |= {"model": settings.model, "labels": card.labels.hash, "manifest": card.data_hash, "seed": card.seed}
     if isinstance(settings.pretrained, Path):
@@ -150,7 +154,7 @@ def _fingerprint(config: Config, card: ModelCard, settings: Training) -> dict[st
     return {"fingerprint": digest(told), "settings": told}
 
 
-def _photos(manifest: Manifest, split: str, card: ModelCard, settings: Training) -> Photos:
+def _photos(config: Config, manifest: Manifest, split: str, card: ModelCard, settings: Training) -> Photos:
     rows = manifest.part(split)
     if rows.empty:
         raise DataError(f"the {split} part of the manifest is empty; check train_val_split.train_size and val_size")
@@ -160,8 +164,18 @@ def _photos(manifest: Manifest, split: str, card: ModelCard, settings: Training)
             f"{len(missing)} photos of the {split} part are gone, e.g. {missing[0]}; run dataset_orchestrator.py again"
         )
     labels = card.labels.ids(rows["species"].tolist())
-    varied = (settings.augment, settings.erasing) if split == "train" else ("none", 0.0)
-    return Photos(paths, labels, card.recipe, varied[0], card.seed, varied[1])
+    if split == "val":  # never made smaller: what chooses is what the device sees
+        packed = _packed(config, manifest, split, paths, card.recipe.decode_side, 0) if settings.packed else None
+        return Photos(paths, labels, card.recipe, "none", card.seed, packed=packed)
+    side = settings.packed
+    packed = _packed(config, manifest, split, paths, card.recipe.decode_side, side) if side else None
+    return Photos(paths, labels, card.recipe, settings.augment, card.seed, settings.erasing, packed)
+
+
+def _packed(config: Config, manifest: Manifest, split: str, paths: list[Path], decode_side: int, side: int) -> Packed:
+    known = {"manifest": manifest.hash, "split": split}
+    name = f"{split}_{digest([known, decode_side, side])}.rgb"
+    return distributed.from_writer(lambda: pack(config.output / "packed" / name, paths, known, decode_side, side))
 
 
 def _teacher_folder(config: Config, card: ModelCard, name: str) -> Path:

@@ -76,6 +76,12 @@ def test_cache_knows_its_window_in_rank_order_then_other(
     assert (card.window, card.threshold) == ((start, len(labels) - 1), threshold)
 
 
+def test_cache_of_so_many_species_is_named_after_their_number(toy: Toy) -> None:
+    (folder,) = train_role(toy(*QUICK, "cache.warmup_epochs=0", "cache.species=1"), "cache")
+    card = read_card(folder)
+    assert (card.name, card.labels.names, card.threshold) == ("cache_top1_0", ("Bombus", "Other"), None)
+
+
 def test_every_window_of_the_config_is_trained(toy: Toy) -> None:
     folders = train_role(toy(*QUICK, "cache.start_ranks=[0, 2]"), "cache")
     assert [folder.name for folder in folders] == ["cache_0.5_0", "cache_0.5_2"]

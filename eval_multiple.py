@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Export, quantize and evaluate what train_multiple.py trained: every member of the section `sweep`, one table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  eval_multiple.py --config config.yaml --set 'sweep={cache.threshold: [0.2, 0.5, 0.6]}'"""
+
+
+def main() -> int:
+    return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
+
+
+def work(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
+    from pipeline.sweep import evaluate_members
+
+    return evaluate_members(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

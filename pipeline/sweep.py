@@ -1,0 +1,132 @@
+"""Many experiments from one configuration: every combination of the values that its section `sweep` lists.
+
+A member is an experiment of its own, named after its values, on the data set of the base experiment. Where no value changes
+main, all members share the base's main model. A member that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.compression.run import quantize_models
+from pipeline.config import Config, override
+from pipeline.console import DONE, SOME_FAILED, log
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.evaluation.run import evaluate
+from pipeline.files import read_json, replacing, safe_name
+from pipeline.models.checkpoint import read_card
+from pipeline.training.run import left_out, train_role
+
+SHARED = ("experiment", "global", "paths", "web_crawl", "train_val_split", "dataset", "test_sets", "sweep")
+Row = dict[str, Any]
+
+
+def train_members(config: Config) -> int:
+    """Train main and the caches of every member; returns the exit code. Table: output/<experiment>/sweep_train.csv."""
+    members = expand(config)
+    code = SOME_FAILED if _shares_main(config) and left_out(train_role(config, "main")) else DONE
+
+    def train(member: Config) -> tuple[list[Row], int]:
+        _take_main(config, member)
+        folders = [*train_role(member, "main"), *train_role(member, "cache")]
+        cards = [read_card(folder) for folder in folders]
+        rows = [{"model": c.name, "labels": len(c.labels), "epoch": c.training["epoch"], **c.metrics} for c in cards]
+        return rows, left_out(folders)
+
+    return max(code, _each(members, train, config, config.output / "sweep_train.csv"))
+
+
+def evaluate_members(config: Config) -> int:
+    """Quantize and evaluate every member; returns the exit code. Table: output/<experiment>/sweep_eval.csv."""
+    members = expand(config)
+    if _shares_main(config):
+        quantize_models(config, ["main"])
+
+    def judge(member: Config) -> tuple[list[Row], int]:
+        _take_main(config, member)
+        quantize_models(member)
+        unreadable = evaluate(member)
+        figures = read_json(member.output / "metrics.json", "figures of the evaluation")
+        precision = member.route.precision
+        models = {name: found[precision] for name, found in figures["models"].items()}
+        return [
+            _figures(name, found) for name, found in {**models, "cascade": figures["cascade"][precision]}.items()
+        ], unreadable
+
+    return _each(members, judge, config, config.output / "sweep_eval.csv")
+
+
+def expand(config: Config) -> dict[str, tuple[Config, Row]]:
+    """Members by name, each with its configuration and its values; all are checked before any is begun."""
+    if not config.sweep:
+        raise ConfigError(
+            "the section sweep is empty; give it keys with lists, e.g. sweep: {cache.threshold: [0.2, 0.5]}"
+        )
+    if wrong := [key for key in config.sweep if key.partition(".")[0] in SHARED]:
+        raise ConfigError(
+            f"sweep.{wrong[0]}: all members share the data set; sweep over main, cache, quantize or route"
+        )
+    found: dict[str, tuple[Config, Row]] = {}
+    for values in itertools.product(*config.sweep.values()):
+        row = dict(zip(config.sweep, values, strict=True))
+        parts = [f"{key.rpartition('.')[2]}_{value}" for key, value in row.items()]
+        name = safe_name("-".join([config.experiment, *parts]))
+        changes = {"experiment": name, "sweep": {}, "paths.dataset_dir": str(config.dataset_dir), **row}
+        found[name] = override(config, changes), row
+    if len(found) < len(list(itertools.product(*config.sweep.values()))):
+        raise ConfigError("two members of the sweep have the same name; list each value once")
+    return found
+
+
+def _each(
+    members: dict[str, tuple[Config, Row]], work: Callable[[Config], tuple[list[Row], int]], config: Config, table: Path
+) -> int:
+    """Do the work for every member, write and show the table; the exit code tells whether any failed."""
+    rows: list[Row] = []
+    code = DONE
+    for name, (member, values) in members.items():
+        log.info("sweep     %s", name)
+        try:
+            found, unreadable = work(member)
+        except (PipelineError, OSError) as error:
+            log.error("sweep     %s failed: %s", name, error)
+            found, unreadable = [{"error": str(error)}], 1
+        rows += [{"experiment": name, **{key: str(value) for key, value in values.items()}, **row} for row in found]
+        code = SOME_FAILED if unreadable else code
+    frame = pd.DataFrame(rows)
+    with replacing(table) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
+    log.info("%s\nsweep     table: %s", frame.to_string(index=False, na_rep="", float_format="%.4f"), table)
+    return code
+
+
+def _figures(name: str, figures: Row) -> Row:
+    kept: Iterable[str] = ("accuracy", "macro_f1", "communication_rate", "bytes", "infer_ms")
+    return {"model": name, **{key: figures[key] for key in kept if key in figures}}
+
+
+def _shares_main(config: Config) -> bool:
+    return not any(key.startswith("main.") for key in config.sweep)
+
+
+def _take_main(config: Config, member: Config) -> None:
+    """Give a member the base's main model: the same files under another name, where the file system can."""
+    source, target = config.models / "main", member.models / "main"
+    if not _shares_main(config):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)

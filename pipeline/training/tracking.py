@@ -1,0 +1,116 @@
+"""Metrics of each epoch, besides training_metrics.csv, to trackers that run on this machine; each is an extra."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.errors import ConfigError
+from pipeline.models.checkpoint import ModelCard
+
+Log = Callable[[dict[str, float]], None]  # takes one epoch's row
+
+
+@contextmanager
+def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
+    """Open the named trackers below `root`, give what logs an epoch's row to all of them, close them in the end.
+
+    A training that goes on after a kill adds to what it has written there before.
+    """
+    with ExitStack() as stack:
+        logs = [stack.enter_context(TRACKERS[name](root, experiment, card)) for name in names]
+
+        def log(row: dict[str, float]) -> None:
+            for one in logs:
+                one(row)
+
+        yield log
+
+
+@contextmanager
+def _tensorboard(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
+    """root/tensorboard/<experiment>/<name>: look with `tensorboard --logdir`."""
+    _extra("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(root / "tensorboard" / experiment / card.name))
+
+    def log(row: dict[str, float]) -> None:
+        for key, value in _metrics(row):
+            writer.add_scalar(key, value, int(row["epoch"]))
+        writer.flush()
+
+    yield log
+    writer.close()
+
+
+@contextmanager
+def _mlflow(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
+    """root/mlflow: a local store; look with `mlflow ui --backend-store-uri`."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = _extra("mlflow", "mlflow")
+    client = mlflow.MlflowClient(tracking_uri=(root / "mlflow").resolve().as_uri())
+    known = client.get_experiment_by_name(experiment)
+    number = known.experiment_id if known else client.create_experiment(experiment)
+    fingerprint = card.training["fingerprint"]
+    same = client.search_runs([number], f"tags.fingerprint = '{fingerprint}' and tags.model = '{card.name}'")
+    if same:
+        run = same[0].info.run_id
+    else:
+        tags = {"fingerprint": fingerprint, "model": card.name, "mlflow.runName": card.name}
+        run = client.create_run(number, tags=tags).info.run_id
+        for key, value in card.training["settings"].items():
+            client.log_param(run, key, str(value)[:500])
+    client.update_run(run, status="RUNNING")
+
+    def log(row: dict[str, float]) -> None:
+        for key, value in _metrics(row):
+            client.log_metric(run, key, value, step=int(row["epoch"]))
+
+    try:
+        yield log
+    except BaseException:
+        client.set_terminated(run, "FAILED")
+        raise
+    client.set_terminated(run)
+
+
+@contextmanager
+def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
+    """root/clearml: an offline session as a zip file, to be imported where a ClearML server is wanted."""
+    os.environ["CLEARML_CACHE_DIR"] = str((root / "clearml").resolve())  # read when the package is imported
+    clearml = _extra("clearml", "clearml")
+    clearml.Task.set_offline(offline_mode=True)
+    task = clearml.Task.init(
+        experiment, card.name, reuse_last_task_id=False, auto_connect_frameworks=False, auto_connect_arg_parser=False,
+        auto_resource_monitoring=False, auto_connect_streams=False,
+    )  # fmt: skip
+    task.connect(dict(card.training["settings"]))
+
+    def log(row: dict[str, float]) -> None:
+        for key, value in _metrics(row):
+            task.get_logger().report_scalar(key, card.name, value, int(row["epoch"]))
+
+    try:
+        yield log
+    finally:
+        task.close()
+
+
+TRACKERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "clearml": _clearml}
+
+
+def _metrics(row: dict[str, float]) -> Iterator[tuple[str, float]]:
+    return ((key, value) for key, value in row.items() if key != "epoch")
+
+
+def _extra(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"tracking: [{extra}] needs `pip install 'ommatidia[{extra}]'`") from error

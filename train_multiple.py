@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Train many models from one configuration: every combination of the values in its section `sweep`, one table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  train_multiple.py --config config.yaml --set 'sweep={cache.threshold: [0.2, 0.5, 0.6]}'
+  train_multiple.py --config config.yaml --set 'sweep={cache.start_ranks: [[0], [7], [14]], cache.lr: [0.001, 0.002]}'"""
+
+
+def main() -> int:
+    return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
+
+
+def work(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
+    from pipeline.sweep import train_members
+
+    return train_members(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
