@@ -24,7 +24,7 @@ from pipeline.files import read_json, replacing, safe_name
 from pipeline.models.checkpoint import read_card
 from pipeline.training.run import left_out, train_role
 
-SHARED = ("experiment", "global", "paths", "web_crawl", "train_val_split", "dataset", "test_sets", "sweep")
+OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member may have its own values of
 Row = dict[str, Any]
 
 
@@ -69,7 +69,7 @@ def expand(config: Config) -> dict[str, tuple[Config, Row]]:
         raise ConfigError(
             "the section sweep is empty; give it keys with lists, e.g. sweep: {cache.threshold: [0.2, 0.5]}"
         )
-    if wrong := [key for key in config.sweep if key.partition(".")[0] in SHARED]:
+    if wrong := [key for key in config.sweep if key.partition(".")[0] not in OWN]:
         raise ConfigError(
             f"sweep.{wrong[0]}: all members share the data set; sweep over main, cache, quantize or route"
         )
