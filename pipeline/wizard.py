@@ -19,6 +19,7 @@ from pipeline.files import replacing
 KEYS = (
     "global.included_classes", "global.verbose", "global.overwrite",
     "paths.src_dataset", "paths.dst_dataset", "paths.output_dir", "paths.web_crawl_output_json",
+    "region.contact", "region.source",
     "web_crawl.total_pages", "web_crawl.base_url", "web_crawl.delay_between_requests",
     "train_val_split.train_size", "train_val_split.random_state", "train_val_split.dominant_threshold",
 )  # fmt: skip

@@ -79,10 +79,10 @@ def test_every_line_of_the_file_is_yaml_that_means_the_same_without_its_comments
 # the questions ------------------------------------------------------------------------------------------------------
 
 
-def test_it_asks_thirteen_questions_with_their_defaults(tmp_path: Path) -> None:
+def test_it_asks_its_questions_with_their_defaults(tmp_path: Path) -> None:
     person = Person()
     create_config(load_config(ROOT / "config.yaml"), tmp_path / "new.yaml", person)
-    assert len(person.prompts) == len(KEYS) == 13
+    assert len(person.prompts) == len(KEYS) == 15
     assert person.prompts[0] == "global.included_classes (groups to use: folder names) [Aves,Insecta]: "
     assert person.prompts[1].endswith(" [false]: ")
     assert person.prompts[-1].endswith(" [0.5]: ")
@@ -112,6 +112,8 @@ def test_answers_are_read_as_people_write_them(tmp_path: Path, monkeypatch: pyte
         ("included_classes", ",", "List should have at least 1 item"),
         ("included_classes", "../Aves", "is no folder name"),
         ("verbose", "perhaps", "valid boolean"),
+        ("source", "check_list", "needs contact"),
+        ("source", "atlas", "should be 'check_list'"),
         ("total_pages", "0", "greater than 0"),
         ("total_pages", "1.5", "valid integer"),
         ("base_url", "ftp://x", "^https?://"),
@@ -132,8 +134,13 @@ def test_a_wrong_answer_is_told_at_once_and_asked_again(
     told = capsys.readouterr().out
     assert repr(wrong) in told
     assert message in told
-    assert len(person.prompts) == 14
+    assert len(person.prompts) == len(KEYS) + 1
     assert {**load_config(tmp_path / "new.yaml").dump(), "experiment": ""} == Config().dump()
+
+
+def test_a_region_can_be_crawled(tmp_path: Path) -> None:
+    made = write(tmp_path / "new.yaml", contact=["me@example.org"], source=["check_list"])
+    assert (made.region.contact, made.region.source) == ("me@example.org", "check_list")
 
 
 def test_answers_must_fit_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

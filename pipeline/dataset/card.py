@@ -1,40 +1,23 @@
-"""The data card: what is in a data set, where it comes from and what is wrong with it, as one HTML page and Markdown."""
+"""The parts of the data card: what is in a data set, where it comes from and what is wrong with it."""
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import json
 import platform
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 import pipeline
 from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.overlap import group_title
+from pipeline.dataset.page import Part, Row
 from pipeline.dataset.splitting import SPLITS
 
 LONGEST = 200  # rows of a list of photos; the manifest has them all
 PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "pyarrow", "scipy")
-MIME = {".png": "image/png", ".jpg": "image/jpeg"}
-Row = Sequence[str | int | float]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the card. pictures: (path, caption); folded: shown only when it is asked for."""
-
-    title: str
-    text: str = ""
-    head: Row = ()
-    rows: Sequence[Row] = ()
-    pictures: Sequence[tuple[Path, str]] = ()
-    folded: bool = False
 
 
 def overview(manifest: Manifest) -> Part:
@@ -69,63 +52,86 @@ def groups(manifest: Manifest, included: Sequence[str]) -> Part:
         spread = (int(counts.min()), float(counts.median()), int(counts.max())) if len(counts) else (0, 0, 0)
         parts = [int((members["split"] == split).sum()) for split in SPLITS]
         rows.append((group, len(counts), dominant, len(members), *parts, *spread))
-    head = ("group", "species", "with a label of their own", "photos", *SPLITS, "fewest", "median", "most per species")
+    head = ("group", "species", "own label", "photos", *SPLITS, "fewest", "median", "most per species")
     return Part("Groups", head=head, rows=rows)
 
 
 def species(manifest: Manifest) -> Part:
     """Every species with its photos per split, most photos first."""
     good = manifest.rows[manifest.rows["split"] != ""]
-    table = good.groupby(["species", "group", "split"]).size().unstack(fill_value=0)
+    table = good.groupby(["species", "group", "label_id", "split"]).size().unstack(fill_value=0)
     table = table.reindex(columns=list(SPLITS), fill_value=0)
     table["photos"] = table.sum(axis=1)
     table = table.reset_index().sort_values(["photos", "species"], ascending=[False, True])
-    own = set(manifest.labels.names)
     rows = [
-        (i, name, group, "own" if name in own else "Other", n, *parts)
-        for i, (name, group, *parts, n) in enumerate(table.itertuples(index=False), 1)
+        (i, name, group, "own" if manifest.labels.names[label] == name else manifest.labels.names[label], n, *parts)
+        for i, (name, group, label, *parts, n) in enumerate(table.itertuples(index=False), 1)
     ]
     head = ("", "species", "group", "label", "photos", *SPLITS)
     return Part("Every species", head=head, rows=rows, folded=True)
 
 
-def unmatched(report: Mapping[str, Any]) -> list[Part]:
-    """Names without a partner on the other side. report: of the stage match, {side: {group: names}}."""
+def names(report: Mapping[str, Any]) -> list[Part]:
+    """What became of the names, of the report of the stage match; what there is nothing of is left out."""
     parts = []
-    for side, told in (
-        ("only_in_photos", "have photos but are not on the region's list"),
-        ("only_in_region", "are on the region's list but have no photos"),
+    for side, other, told in (
+        ("photos", "region", "have photos but are not on the region's list"),
+        ("region", "photos", "are on the region's list but have no photos"),
     ):
-        names = {group: list(members) for group, members in report[side].items() if members}
-        total = sum(map(len, names.values()))
-        rows = [(group, len(members), ", ".join(members)) for group, members in sorted(names.items())]
-        text = f"{total:,} species {told}."
-        parts.append(Part(f"Names {side.replace('_', ' ')}", text, ("group", "", "names"), rows, folded=bool(rows)))
-    return parts
+        lone = {group: members for group, members in report[f"only_in_{side}"].items() if members}
+        near = [
+            (group_title(group), name, candidate)
+            for group, pairs in sorted(report[f"nearest_in_{other}"].items())
+            for name, candidate in pairs.items()
+        ]
+        rows = [(group_title(group), len(members), ", ".join(members)) for group, members in sorted(lone.items())]
+        text = f"{sum(map(len, lone.values())):,} species {told}."
+        parts.append(Part(f"Names only in {side}", text, ("group", "species", "names"), rows, folded=True))
+        told = "For a person to look at: misspelt, or only alike. Nothing was joined for it."
+        parts.append(
+            Part(f"Names only in {side}, and the nearest name", told, ("group", "name", "nearest"), near, folded=True)
+        )
+    joined = [[(row["group"], row["folder"], row["listed"], row["how"]) for row in report[key]] for key in (
+        "joined", "would_join_if_normalised"
+    )]  # fmt: skip
+    head = ("group", "folder", "listed", "how")
+    parts.append(Part("Names joined though spelt differently", head=head, rows=joined[0], folded=True))
+    parts.append(Part("Names that region.names: normalised would join", head=head, rows=joined[1], folded=True))
+    unclear = [
+        (group, name, ", ".join(folders))
+        for group, found in report["ambiguous"].items()
+        for name, folders in found.items()
+    ]
+    parts.append(Part("Names that fit several folders", head=("group", "listed", "folders"), rows=unclear, folded=True))
+    both = [(name, ", ".join(s["photos"]), ", ".join(s["region"])) for name, s in report["in_two_groups"].items()]
+    parts.append(Part("Names in two groups", head=("name", "photos", "region"), rows=both, folded=True))
+    return [part for part in parts if part.rows] or [Part("Names", "Every species is on both sides.")]
 
 
 def bad_photos(manifest: Manifest) -> Part:
-    """Photos that cannot be used, and why."""
+    """Photos in no split: unreadable ones and those that were left out, with the reasons."""
     bad = manifest.rows[manifest.rows["split"] == ""]
     if bad.empty:
-        return Part("Photos that cannot be used", "None: every photo was decoded completely.")
+        return Part("Photos in no split", "None: every photo is used.")
     rows = list(bad[["image_path", "reason"]].head(LONGEST).itertuples(index=False, name=None))
-    text = f"{len(bad):,} photos; they are in the manifest with their reason, in no split." + _more(len(bad))
-    return Part("Photos that cannot be used", text, ("photo", "reason"), rows, folded=True)
+    text = f"{len(bad):,} photos cannot be read or were left out; the manifest has them with the reason." + _more(
+        len(bad)
+    )
+    return Part("Photos in no split", text, ("photo", "reason"), rows, folded=True)
 
 
 def duplicates(manifest: Manifest) -> Part:
-    """Photos that look alike: how many, and those that stand under two names, where one of the names may be wrong."""
+    """Photos that stay together: how many, and those that stand under two names, where one of the names may be wrong."""
     good = manifest.rows[manifest.rows["split"] != ""]
     sizes = good["duplicate_group"].value_counts()
     many = good[good["duplicate_group"].isin(sizes[sizes > 1].index)].sort_values(["duplicate_group", "image_path"])
-    equal = int(good["sha256"].duplicated(keep=False).sum())
+    equal = int((good["sha256"].duplicated(keep=False) & (good["sha256"] != "")).sum())
     names = many.groupby("duplicate_group")["species"].nunique()
     two = many[many["duplicate_group"].isin(names[names > 1].index)]
     text = (
-        f"{len(many):,} photos look like another one ({int((sizes > 1).sum()):,} groups; {equal:,} of the photos are equal "
-        f"to the byte); look-alikes are in one split. {two['duplicate_group'].nunique():,} groups stand under more than "
-        "one species."
+        f"{len(many):,} photos look like another one or are of the same observation, and stay in its split "
+        f"({int((sizes > 1).sum()):,} groups; {equal:,} of the photos are equal to the byte). "
+        f"{two['duplicate_group'].nunique():,} groups stand under more than one species."
     ) + _more(len(two))
     rows = list(two[["duplicate_group", "species", "image_path"]].head(LONGEST).itertuples(index=False, name=None))
     return Part("Look-alikes", text, ("look-alike group", "species", "photo"), rows, folded=bool(rows))
@@ -139,8 +145,13 @@ def credits(manifest: Manifest, ledger: pd.DataFrame | None) -> pd.DataFrame | N
         return used[["licence", "holder"]]
     if ledger is None:
         return None
-    known = ledger[["image_path", "licence", "attribution"]].rename(columns={"attribution": "holder"})
-    return used[["image_path"]].merge(known, on="image_path", how="left")[["licence", "holder"]]
+    known = ledger.set_index(_stem(ledger["image_path"]))[["licence", "attribution"]]
+    known = known[~known.index.duplicated()]
+    return known.reindex(_stem(used["image_path"])).rename(columns={"attribution": "holder"})
+
+
+def _stem(paths: pd.Series[str]) -> pd.Series[str]:
+    return paths.str.replace(r"\.[^./]*$", "", regex=True)  # a photo that was stored anew has another extension
 
 
 def licences(table: pd.DataFrame | None) -> Part:
@@ -196,38 +207,3 @@ def provenance(hashes: Mapping[str, str]) -> Part:
 
 def _more(n: int) -> str:
     return f" The first {LONGEST} are listed, the manifest has all." if n > LONGEST else ""
-
-
-# writing ------------------------------------------------------------------------------------------------------------
-
-
-def render(title: str, lead: str, parts: Sequence[Part], template: str, root: Path) -> str:
-    """The card by one of the templates beside this file; `root` is the folder that the Markdown card stands in.
-
-    Names from outside cannot become markup: HTML is escaped, and Markdown's own characters are too.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.jinja"),
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"md": _markdown, "cell": _cell, "embedded": _embedded, "below": lambda p: _below(p, root)}
-    return environment.get_template(template).render(title=title, lead=lead, parts=parts)
-
-
-def _cell(value: str | int | float) -> str:
-    return value if isinstance(value, str) else f"{value:,g}" if isinstance(value, float) else f"{value:,}"
-
-
-def _markdown(text: str) -> str:
-    """The text as Markdown shows it literally, on one line."""
-    return (
-        re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    )
-
-
-def _embedded(path: Path) -> str:
-    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix().replace(" ", "%20")

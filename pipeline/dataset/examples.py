@@ -36,8 +36,8 @@ def choose(rows: pd.DataFrame, root: Path, per_species: int, seed: int) -> list[
     good = rows[rows["split"] != ""]
     counts = good["species"].value_counts()
     train = good[good["split"] == "train"]
-    draw = [hashlib.sha256(f"{seed}:{key}".encode()).hexdigest() for key in train["sha256"]]
-    drawn = train.assign(draw=draw).sort_values(["draw", "image_path"]).groupby("species")["image_path"]
+    draw = [hashlib.sha256(f"{seed}:{path}".encode()).hexdigest() for path in train["image_path"]]
+    drawn = train.assign(draw=draw).sort_values("draw").groupby("species")["image_path"]
     chosen = {str(species): tuple(root / path for path in paths.head(per_species)) for species, paths in drawn}
     ranked = sorted(((str(species), int(n)) for species, n in counts.items()), key=lambda item: (-item[1], item[0]))
     return [Examples(species, n, chosen.get(species, ())) for species, n in ranked]

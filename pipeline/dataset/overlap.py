@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib_venn import venn2
 
 from pipeline.dataset.plots import COLUMNS, GREEN, save, short
+from pipeline.dataset.sources.listing import ANY_GROUP
 
 BLUE = "#46627f"
 SIDES = ("photos", "regional list")
@@ -47,6 +48,11 @@ def overlaps(
     groups = sorted({*matched, *only_photos, *only_region})
     lists = (only_photos, matched, only_region)
     return {group: Overlap(*(len(names.get(group, ())) for names in lists)) for group in groups}
+
+
+def group_title(group: str) -> str:
+    """A group as people read it, also that of the names of a list without groups."""
+    return "(list without groups)" if group == ANY_GROUP else short(group)
 
 
 def together(parts: Mapping[str, Overlap]) -> Overlap:
@@ -88,7 +94,7 @@ def venn_groups(parts: Mapping[str, Overlap], title: str, path: Path) -> None:
         axes.set_axis_off()
     for axes, (group, overlap) in zip(grid.flat, parts.items(), strict=False):
         _circles(axes, overlap, numbers=False)
-        axes.set_title(short(group), fontsize=10)
+        axes.set_title(group_title(group), fontsize=10)
         text = f"photos only {overlap.only_photos:,}\nboth {overlap.both:,}\nlist only {overlap.only_region:,}"
         axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top", fontsize=8)
     figure.suptitle(title)

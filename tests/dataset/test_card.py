@@ -14,8 +14,10 @@ from PIL import Image
 
 from pipeline.config import Config
 from pipeline.dataset import card
-from pipeline.dataset.card import Part, render
 from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.matching import match, report
+from pipeline.dataset.page import Part, render
+from pipeline.dataset.sources.listing import ANY_GROUP
 from pipeline.dataset.stages import run_stages
 from pipeline.labels import LabelSpace
 
@@ -55,6 +57,7 @@ def manifest(rows: list[tuple[str, str, str, bool, str]], labels: tuple[str, ...
     table = pd.DataFrame(rows, columns=["species", "split", "sha256", "ok", "like"])
     table = table.assign(group="G", duplicate_group=pd.factorize(table["like"])[0], reason="")
     table["image_path"] = [f"G/{name}/{i}.jpg" for i, name in enumerate(table["species"])]
+    table["label_id"] = [labels.index(name) if name in labels else len(labels) - 1 for name in table["species"]]
     table.loc[~table["ok"], "reason"] = "cannot be decoded: broken"
     return Manifest(table, Path("photos"), LabelSpace(labels), 7, "0123456789ab")
 
@@ -104,23 +107,36 @@ def test_bad_photos_have_their_reasons() -> None:
 
 def test_look_alikes_under_two_names_are_shown() -> None:
     part = card.duplicates(MANY)
-    assert "4 photos look like another one (2 groups; 2 of the photos are equal to the byte)" in part.text
+    assert "4 photos look like another one or are of the same observation" in part.text
+    assert "(2 groups; 2 of the photos are equal to the byte)" in part.text
     assert "1 groups stand under more than one species" in part.text
     assert [row[1:] for row in part.rows] == [("b", "G/b/4.jpg"), ("c", "G/c/3.jpg")]
 
 
-def test_unmatched_names_are_listed_per_group() -> None:
-    report = {"only_in_photos": {"G": ["x", "y"], "H": []}, "only_in_region": {"G": [], "H": []}}
-    photos, region = card.unmatched(report)
-    assert photos.rows == [("G", 2, "x, y")]
-    assert region.rows == []
-    assert region.text == "0 species are on the region's list but have no photos."
+def test_what_became_of_the_names() -> None:
+    folders = {"G": ["apis melifera", "x", "y", "z"], "H": ["x"]}
+    listed = {"G": ["Apis mellifera", "X ssp. major"], ANY_GROUP: ["w"]}
+    told = {part.title: part for part in card.names(report(match(folders, listed | {"H": ["x"]}), folders, listed))}
+    assert told["Names only in photos"].rows == [("G", 4, "apis melifera, x, y, z")]
+    assert told["Names only in photos, and the nearest name"].rows == [("G", "apis melifera", "Apis mellifera")]
+    assert ("(list without groups)", 1, "w") in told["Names only in region"].rows
+    assert told["Names in two groups"].rows[0][0] == "x"
+    assert all(part.rows for part in told.values())
+
+
+def test_names_that_all_match_are_one_line() -> None:
+    same = {"G": ["a b"]}
+    assert [part.text for part in card.names(report(match(same, same), same, same))] == [
+        "Every species is on both sides."
+    ]
 
 
 def test_licences_are_counted_where_they_are_known() -> None:
     assert card.credits(MANY, None) is None
     assert "Not known" in card.licences(None).text
-    ledger = pd.DataFrame({"image_path": MANY.rows["image_path"][:3], "licence": ["CC0", "CC-BY", "CC-BY"]})
+    ledger = pd.DataFrame(
+        {"image_path": MANY.rows["image_path"][:3].str.replace("jpg", "jpeg"), "licence": ["CC0", "CC-BY", "CC-BY"]}
+    )
     ledger["attribution"] = ["(c) A", "(c) A", "(c) B"]
     assert card.licences(card.credits(MANY, ledger)).rows == [("CC-BY", 2, 2), ("not stated", 2, 0), ("CC0", 1, 1)]
     own = Manifest(MANY.rows.assign(licence="CC-BY-NC", holder="A"), MANY.root, MANY.labels, 7, "h")
@@ -148,7 +164,7 @@ def parts(tmp_path: Path) -> list[Part]:
 
 
 def test_the_page_needs_nothing_else_and_names_stay_names(parts: list[Part], tmp_path: Path) -> None:
-    text = render(EVIL, EVIL, parts, "card.html.jinja", tmp_path)
+    text = render(EVIL, EVIL, parts, "page.html.jinja", tmp_path)
     page = Page(text)
     assert page.open == []
     assert "script" not in page.tags
@@ -156,12 +172,12 @@ def test_the_page_needs_nothing_else_and_names_stay_names(parts: list[Part], tmp
     assert all(load.startswith("data:image/png;base64,") for load in page.loads)
     assert "default-src 'none'" in text
     assert '<meta name="viewport" content="width=device-width' in text
-    assert page.texts.count(EVIL) == 4  # lead, text, cell, caption
+    assert page.texts.count(EVIL) == 6  # title, heading, lead, text, cell, caption
     assert {LONG, "1,234,567", "2.5", "0"} <= set(page.texts)
 
 
 def test_markdown_tables_hold_whatever_the_names_are(parts: list[Part], tmp_path: Path) -> None:
-    text = render(EVIL, EVIL, parts, "card.md.jinja", tmp_path)
+    text = render(EVIL, EVIL, parts, "page.md.jinja", tmp_path)
     assert "<script>" not in text
     assert "](http" not in text
     assert "](plots/a%20b.png)" in text

@@ -12,6 +12,8 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.dataset import card
 from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.page import Part, render
+from pipeline.dataset.stages.download import LEDGER
 from pipeline.dataset.stages.label import LABEL_FILES
 from pipeline.dataset.stages.manifest import MANIFEST_FILES
 from pipeline.dataset.stages.match import REPORT
@@ -21,8 +23,7 @@ from pipeline.dataset.stages.test_sets import SUMMARY
 from pipeline.files import read_json, sha256, write_text
 
 FILES = ["data_card.html", "data_card.md"]
-SETTINGS = ("experiment", "global", "paths", "web_crawl", "region", "train_val_split", "dataset", "test_sets")
-LEDGER = "ledger.parquet"  # of the stage that downloads photos
+SETTINGS = ("experiment", "global", "paths", "web_crawl", "region", "train_val_split", "dataset", "labels", "test_sets")
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -51,18 +52,19 @@ def _run(config: Config) -> str:
         "split once into train, val and test."
     )
     for name in FILES:
-        write_text(folder / name, card.render(config.experiment, lead, parts, f"card{Path(name).suffix}.jinja", folder))
+        text = render(f"{config.experiment}: data card", lead, parts, f"page{Path(name).suffix}.jinja", folder)
+        write_text(folder / name, text)
     return f"{folder / FILES[0]}"
 
 
-def _parts(config: Config, manifest: Manifest) -> Iterator[card.Part]:
+def _parts(config: Config, manifest: Manifest) -> Iterator[Part]:
     folder = config.dataset_dir
     shown = [(folder / "plots" / row["file"], row["caption"]) for row in read_json(folder / INDEX, "index of pictures")]
     yield card.overview(manifest)
     yield card.groups(manifest, config.global_.included_classes)
-    yield card.Part("Pictures", pictures=[one for one in shown if not re.search(r"_examples_(?!001)", one[0].name)])
+    yield Part("Pictures", pictures=[one for one in shown if not re.search(r"_examples_(?!001)", one[0].name)])
     yield card.test_sets(read_json(folder / SUMMARY, "summary of the test sets"))
-    yield from card.unmatched(read_json(folder / REPORT, "report of the match"))
+    yield from card.names(read_json(folder / REPORT, "report of the match"))
     yield card.bad_photos(manifest)
     yield card.duplicates(manifest)
     ledger = pd.read_parquet(folder / LEDGER) if (folder / LEDGER).is_file() else None
