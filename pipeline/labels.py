@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.edge.labels import OTHER, label_hash, translate
+from pipeline.edge.labels import OTHER, label_hash
 from pipeline.errors import LabelSpaceError
 
-__all__ = ["HEAD_ABOVE", "OTHER", "TAIL_BELOW", "LabelSpace", "long_tail", "window"]
+__all__ = ["HEAD_ABOVE", "OTHER", "TAIL_BELOW", "LabelSpace", "long_tail", "translate", "window"]
 HEAD_ABOVE, TAIL_BELOW = 100, 20  # training photos: many-shot and few-shot of ImageNet-LT (Liu et al., CVPR 2019)
+
+
+def translate(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
+    """Index in `target` of each name of `source`; absent names get the index of "Other", or -1 if there is none."""
+    index = {name: i for i, name in enumerate(target)}
+    return np.array([index.get(name, index.get(OTHER, -1)) for name in source], dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.edge.labels import label_hash, translate
+from pipeline.edge.labels import label_hash
 from pipeline.errors import LabelSpaceError
-from pipeline.labels import OTHER, LabelSpace, long_tail, window
+from pipeline.labels import OTHER, LabelSpace, long_tail, translate, window
 
 RANKING = ["Apis", "Vanessa", "Pieris", "Mantis", "Lycaena"]
 

@@ -10,10 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 import pipeline.edge
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.edge.cascade import FORMAT_VERSION, load_cascade
+from pipeline.edge.cascade import FORMAT_VERSION, Cascade, load_cascade
 from pipeline.edge.model import Model
 from pipeline.errors import ModelError
 from pipeline.evaluation.predict import model_file
@@ -76,6 +79,8 @@ def bundle(config: Config) -> Path:
         "versions": metrics["versions"],
     }
     write_json(building / "cascade.json", description)
+    description["self_test"] = _self_test(building)
+    write_json(building / "cascade.json", description)
     _labels(building / "labels.csv", stages)
     _code(building)
     write_text(building / "README.md", _readme(description))
@@ -121,6 +126,18 @@ def _stage(config: Config, name: str, rule: dict[str, Any], measured: dict[str, 
     }
 
 
+def _self_test(folder: Path) -> dict[str, list[Any]]:
+    """Draw self_test.png, blots of all colours, and say what each stage answers to it: its best label and probability."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8))
+    small.resize((400, 320), Image.Resampling.BICUBIC).save(folder / "self_test.png")
+    expected = {}
+    for stage in load_cascade(folder).stages:
+        [(label, score)] = Cascade([stage]).classify(folder / "self_test.png", 1).topk
+        expected[stage.name] = [label, round(score, 4)]
+    return expected
+
+
 def _labels(path: Path, stages: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -154,7 +171,11 @@ def _readme(description: dict[str, Any]) -> str:
     return f"""# {description["experiment"]}: species classifier
 
     pip install -r requirements.txt
+    python3 classify.py doctor
     python3 classify.py photos/ --topk 5 --out results.csv
+
+Called again, the second command goes on where it was stopped: results are appended photo by photo, and a photo that has a
+row is not asked again. `python3 classify.py --help` tells of lists, watched folders and the camera.
 
 Works offline with Python 3.11 or newer and these three packages. Photos are asked of the stages in order; the first one
 that is sure of a species answers:

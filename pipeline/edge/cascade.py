@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ class Answer:
     decode_ms: float = 0.0
     preprocess_ms: float = 0.0
     infer_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ms(self) -> float:
+        """All of it."""
+        return self.decode_ms + self.preprocess_ms + sum(self.infer_ms.values())
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,10 @@ class Cascade:
         answer = Answer(str(path))
         start = time.perf_counter()
         try:
+            seen = _state(path)
             photo = decode(path, self.decode_side)
+            if _state(path) != seen:
+                raise UnreadableImage("changed while it was read")
         except UnreadableImage as error:
             answer.status, answer.failures = "failed", [str(error)]
             return answer
@@ -108,6 +117,14 @@ class Cascade:
             if answer.species != UNKNOWN:
                 break
         return answer
+
+
+def _state(path: Path | str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:  # the decoder says what is wrong
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def _ms(start: float) -> float:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.edge.classify import find
 from pipeline.edge.model import Model
+from pipeline.edge.sources import find
 from pipeline.errors import DataError
 from pipeline.evaluation.experiment import chosen, read_experiment, unreadable, with_interval
 from pipeline.evaluation.metrics import headline, model_figures

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.edge.labels import translate
 from pipeline.edge.recipe import Geometry, Recipe
 from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import TIMES, Predictions, check_same_photos
-from pipeline.labels import OTHER, LabelSpace
+from pipeline.labels import OTHER, LabelSpace, translate
 
 Rules = Sequence[Rule | None]  # one per stage; None: the stage is off, nobody asks it
 

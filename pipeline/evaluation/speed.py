@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.edge.cascade import Answer, Cascade, Stage
+from pipeline.edge.cascade import Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
 from pipeline.evaluation.experiment import chosen, read_experiment
@@ -32,7 +32,7 @@ def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> di
         for name, stages in order if i % 2 else reversed(order):
             answer = stages.classify(photo)
             if answer.status == "ok":
-                times[name].append(_total(answer))
+                times[name].append(answer.ms)
                 if name == "main":
                     steps["decode_ms"].append(answer.decode_ms)
                     steps["preprocess_ms"].append(answer.preprocess_ms)
@@ -46,10 +46,6 @@ def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> di
         "threads": 1,
         "speed_up": result["main"]["mean"] / result["cascade"]["mean"],
     }
-
-
-def _total(answer: Answer) -> float:
-    return answer.decode_ms + answer.preprocess_ms + sum(answer.infer_ms.values())
 
 
 def _summary(series: list[float]) -> dict[str, float]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.edge.labels import translate
 from pipeline.evaluation.metrics import Ratios, cache_ratios
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Rules, route, truth_ids
 from pipeline.evaluation.scores import Floats, Sample
 from pipeline.evaluation.tables import count_confusion
-from pipeline.labels import LabelSpace
+from pipeline.labels import LabelSpace, translate
 
 CASCADES = ("both", "caches")
 

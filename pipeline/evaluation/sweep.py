@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.edge.labels import translate
 from pipeline.edge.recipe import Geometry, Recipe
 from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import species_space, truth_ids
+from pipeline.labels import translate
 
 # Tried in this order, whatever the photos are: evenly spaced log-odds from .9999 down, then every hit.
 THRESHOLDS = np.append(np.round(1 / (1 + np.exp(-np.arange(9, -3.1, -0.125))), 6), 0.0)

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.edge.labels import translate
 from pipeline.errors import LabelSpaceError
-from pipeline.labels import LabelSpace
+from pipeline.labels import LabelSpace, translate
 from pipeline.sections_training import Training
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

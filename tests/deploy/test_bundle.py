@@ -30,7 +30,7 @@ from pipeline.evaluation.run import evaluate
 
 EDGE = sorted(path.name for path in Path(pipeline.edge.__file__).parent.glob("*.py"))
 PROMISED = {
-    "README.md", "cascade.json", "classify.py", "labels.csv", "requirements.txt",
+    "README.md", "self_test.png", "cascade.json", "classify.py", "labels.csv", "requirements.txt",
     "cache_0.5_0.onnx", "main.onnx", *(f"edge/{name}" for name in EDGE),
 }  # fmt: skip
 

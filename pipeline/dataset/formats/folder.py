@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.edge.classify import EXTENSIONS
+from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import DataError
 
 

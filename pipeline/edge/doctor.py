@@ -1,0 +1,62 @@
+"""Is this device fit: what it is, what is installed, and whether the bundle gives the answers it should."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .cascade import Answer, load_cascade
+
+CPU_FEATURES = ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "avx2", "avx512f", "avx_vnni", "avx512_vnni")
+TOLERANCE = 0.05  # of a probability; processors round int8 differently
+
+
+def doctor(folder: Path, threads: int) -> int:
+    """Print it; 0 when the self-test photo gets its expected answers, else 1."""
+    import onnxruntime
+    import PIL
+
+    print(f"python {platform.python_version()}, {platform.platform()}")
+    print(f"onnxruntime {onnxruntime.__version__}, numpy {np.__version__}, pillow {PIL.__version__}")
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:  # not Linux
+        words = set()
+    print(f"cpu features: {', '.join(name for name in CPU_FEATURES if name in words) or 'none known'}")
+    cascade = load_cascade(folder, threads)
+    wrong = 0
+    expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))["self_test"]
+    for stage in cascade.stages:
+        answer = type(cascade)([stage]).classify(folder / "self_test.png", 1)
+        [(label, score)], (known, near) = answer.topk, expected[stage.name]
+        good = label == known and abs(score - near) <= TOLERANCE
+        wrong += not good
+        told = "as it should be" if good else f"WRONG: should be {known} {near:.3f}"
+        print(
+            f"{stage.name}: {len(stage.labels)} labels, {stage.recipe.size} px; self-test {label} {score:.3f}, {told}"
+        )
+    print(f"{wrong} of {len(cascade.stages)} stages answer wrongly; copy the bundle again" if wrong else "all is well")
+    return int(wrong > 0)
+
+
+def times(answers: Sequence[Answer]) -> str:
+    """p50 and p95 of each step in ms, and the largest memory that this process had."""
+    steps: dict[str, list[float]] = {"decode": [], "prepare": []}
+    for answer in answers:
+        steps["decode"].append(answer.decode_ms)
+        steps["prepare"].append(answer.preprocess_ms)
+        for name, ms in answer.infer_ms.items():
+            steps.setdefault(name, []).append(ms)
+    steps["a photo, in all"] = [answer.ms for answer in answers]
+    lines = [
+        f"{name:<20} p50 {np.percentile(ms, 50):8.2f} ms   p95 {np.percentile(ms, 95):8.2f} ms   {len(ms)} photos"
+        for name, ms in steps.items()
+    ]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    return "\n".join([*lines, f"peak memory          {peak:.0f} MiB"])

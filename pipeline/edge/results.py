@@ -1,0 +1,103 @@
+"""Results, appended row by row: after a kill or a power cut the same command goes on where the file ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .cascade import Answer
+from .errors import BundleError
+
+COLUMNS = tuple(Answer.__dataclass_fields__)
+SYNC = 1.0  # seconds of rows that a power cut may take; they are answered again
+
+
+def key(path: str) -> str:
+    """A photo's path as every kind of results file can hold it."""
+    return path.encode(errors="backslashreplace").decode().replace("\r", r"\r").replace("\n", r"\n")
+
+
+@contextmanager
+def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None]]]:
+    """Keys of the photos that have a row already, and something to call with each new answer (None: prints lines)."""
+    if path is None:
+        yield set(), lambda answer: print(_line(answer), flush=True)
+        return
+    row = _cells if path.suffix == ".csv" else _json
+    done, synced = _mend(path), time.monotonic()
+    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+
+        def write(answer: Answer) -> None:
+            nonlocal synced
+            file.write(row(answer))
+            file.flush()
+            if time.monotonic() - synced > SYNC:
+                os.fsync(file.fileno())
+                synced = time.monotonic()
+
+        if path.suffix == ".csv" and not file.tell():
+            file.write(_csv(COLUMNS))
+        try:
+            yield done, write
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _mend(path: Path) -> set[str]:
+    """Cut off a last line that was not finished; the keys of the others."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        lines = file.read().splitlines(keepends=True)
+        while lines and (not lines[-1].endswith(b"\n") or b"\0" in lines[-1]):  # a power cut may leave zeros
+            lines.pop()
+        file.truncate(sum(map(len, lines)))
+    try:
+        rows = [line.decode() for line in lines]
+        if path.suffix != ".csv":
+            return {key(json.loads(row)["path"]) for row in rows}
+        head, *cells = csv.reader(rows) if rows else [list(COLUMNS)]
+        if tuple(head) != COLUMNS:
+            raise ValueError("other columns")
+        return {row[0] for row in cells}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
+
+
+def _line(answer: Answer) -> str:
+    if answer.status != "ok":
+        return f"{answer.path}: {answer.status}: {'; '.join(answer.failures)}"
+    return f"{answer.path}: {answer.species} {answer.score:.1%} ({answer.stage}, {answer.ms:.1f} ms)"
+
+
+def _json(answer: Answer) -> str:
+    return json.dumps(_rounded(answer), ensure_ascii=False) + "\n"
+
+
+def _cells(answer: Answer) -> str:
+    row = _rounded(answer)
+    row["failures"] = "; ".join(row["failures"])
+    row["topk"] = "; ".join(f"{name}={score}" for name, score in row["topk"])
+    row["infer_ms"] = "; ".join(f"{name}={ms}" for name, ms in row["infer_ms"].items())
+    return _csv(key(str(value)) for value in row.values())
+
+
+def _csv(cells: Iterable[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _rounded(answer: Answer) -> dict[str, Any]:
+    row = asdict(answer)
+    row["score"], row["topk"] = round(answer.score, 4), [(name, round(score, 4)) for name, score in answer.topk]
+    row["infer_ms"] = {name: round(ms, 3) for name, ms in answer.infer_ms.items()}
+    return row | {name: round(row[name], 3) for name in ("decode_ms", "preprocess_ms")}

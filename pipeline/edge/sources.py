@@ -1,0 +1,72 @@
+"""Where photos come from: files and folders, a list, a folder that is watched, the camera."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import BundleError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def find(given: Iterable[str]) -> Iterator[Path]:
+    """Files as they are named, folders searched in sorted order for photos that are not hidden."""
+    for name in given:
+        if not os.path.isdir(name):
+            yield Path(name)
+            continue
+        for folder, below, files in os.walk(name, onerror=_raise):
+            below[:] = sorted(inner for inner in below if not inner.startswith("."))
+            # Macs leave a ._photo.jpg beside photo.jpg
+            photos = (file for file in sorted(files) if file.lower().endswith(EXTENSIONS) and file[0] != ".")
+            yield from (Path(folder, file) for file in photos)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would leave a folder out that it may not read
+
+
+def listed(name: str) -> Iterator[Path]:
+    """The paths in a text file, one a line; "-" reads them from stdin as they come."""
+    with sys.stdin if name == "-" else open(name, encoding="utf-8", errors="surrogateescape") as lines:
+        yield from (Path(line.rstrip("\r\n")) for line in lines if line.strip())
+
+
+def watched(given: list[str], seconds: float) -> Iterator[Path]:
+    """Photos in the folders at every look, for ever; one that is still being written waits for the next look."""
+    before: dict[Path, tuple[int, int]] = {}
+    while True:
+        now = {}
+        for path in find(given):
+            with suppress(FileNotFoundError):  # gone between the two calls
+                now[path] = (path.stat().st_size, path.stat().st_mtime_ns)
+        yield from (path for path, seen in now.items() if before.get(path) == seen)
+        before = now
+        time.sleep(seconds)
+
+
+def camera(folder: Path, seconds: float) -> Iterator[Path]:
+    """Photos that the Pi's camera takes and keeps in `folder`, for ever; a camera that vanishes is a BundleError."""
+    try:
+        from picamera2 import Picamera2  # type: ignore[import-not-found]  # on a Pi only
+    except ModuleNotFoundError as error:
+        raise BundleError("the camera needs picamera2; run: sudo apt install python3-picamera2") from error
+    try:
+        with Picamera2() as device:
+            device.start(device.create_still_configuration())
+            while True:
+                path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}.jpg"
+                device.capture_file(str(path))
+                yield path
+                time.sleep(seconds)
+    except (
+        RuntimeError,
+        IndexError,
+        TimeoutError,
+    ) as error:  # what picamera2 raises where there is no camera (any more)
+        raise BundleError(f"the camera does not answer ({error}); check its cable, then start again") from error
