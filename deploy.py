@@ -13,14 +13,22 @@ EXAMPLES = """  deploy.py --config configs/demo.yaml
 
 
 def main() -> int:
-    return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument(
+        "--single_file", action="store_true", help="also write the cascade as one file, cascade.onnx"
+    )
+    return run(work, arguments.parse_args())
 
 
 def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.deploy.bundle import bundle
 
-    bundle(config)
+    folder = bundle(config)
+    if arguments.single_file:
+        from pipeline.deploy.single_file import write_single_file
+
+        write_single_file(folder, config.output / "cascade.onnx")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import pandas as pd
 
 from pipeline.console import log, progress
 from pipeline.dataset.sources.network import Get
-from pipeline.edge.classify import EXTENSIONS
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
+from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import NetworkError, Refused
 from pipeline.files import replacing, safe_name, sha256
 

@@ -1,0 +1,182 @@
+"""Design the cascade of an experiment from the stored predictions of all its trained models, and write the choice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pipeline.config import Config, save_config
+from pipeline.console import log
+from pipeline.dataset.plots import save
+from pipeline.edge.rule import Rule
+from pipeline.errors import LabelSpaceError, ModelError
+from pipeline.evaluation.choice import choose
+from pipeline.evaluation.design import (
+    Candidate,
+    Order,
+    best_next,
+    candidates,
+    figures,
+    front,
+    order,
+    perfect_routing,
+    search,
+)  # fmt: skip
+from pipeline.evaluation.experiment import part, read_experiment, write_csv
+from pipeline.evaluation.learning import learn_rule, parts
+from pipeline.evaluation.predict import FILES, Predictions, check_same_photos, predict_stages
+from pipeline.evaluation.sweep import THRESHOLDS
+from pipeline.files import write_json
+
+LEARN_SHARE = 0.5  # of val, where the configuration names none: the other half tests the promise of what is chosen
+ALL = len(THRESHOLDS) - 1  # the place of threshold 0: every hit is an answer
+GREEN, RED, BLUE = "#3b7a57", "#b3412c", "#2c5d8f"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """All designs of one precision. val, learn: predictions by model name; stages: candidates by model name."""
+
+    precision: str
+    val: dict[str, Predictions]
+    learn: dict[str, Predictions]
+    stages: dict[str, Candidate]
+    orders: list[Order]
+
+    def order(self, names: list[str]) -> Order:
+        """The order of these caches before main."""
+        return order([self.stages[name] for name in names], self.stages["main"])
+
+
+def design(config: Config) -> dict[str, Any]:
+    """Search the designs of both precisions; writes output/<experiment>/design/: design.json, front.csv, a picture, and
+    config.yaml, the configuration with the chosen stages, for eval.py and deploy.py.
+    """
+    start = time.perf_counter()
+    share = config.route.learn_share or LEARN_SHARE
+    searched = {precision: _search(config, precision, share) for precision in FILES}
+    rows = _front(list(searched.values()))
+    alone = {precision: figures(one.orders[0], ALL) for precision, one in searched.items()}
+    wanted = max(one["accuracy"] for one in alone.values()) - config.route.max_drop
+    best = rows[rows["accuracy"] >= wanted].iloc[0]
+    mine, caches = searched[best["precision"]], best["stages"].split(" ")[:-1]
+    stages = [*caches, "main"]
+    route = config.route.model_copy(update={"stages": stages, "precision": mine.precision, "learn_share": share})
+    users = [name for name in map(config.cache_name, config.cache.start_ranks) if name in mine.stages]
+    result = {
+        "experiment": config.experiment,
+        "designs": sum(len(one.orders) for one in searched.values()) * len(THRESHOLDS),
+        "val_photos_that_design": len(mine.stages["main"].right),
+        "seconds": round(time.perf_counter() - start, 2),
+        "chosen": {**best.to_dict(), "stages": stages},
+        "promise": choose([mine.val[name] for name in stages], route, config.seed).told,
+        "main_alone": alone,
+        "other_only": {"stages": [*users, "main"], **figures(mine.order(users), ALL)},
+        "lower_bound": dict(zip(("accuracy", "ms"), perfect_routing(list(mine.stages.values())), strict=True)),
+        "best_next_cache": best_next(
+            mine.order(caches), THRESHOLDS.tolist().index(best["threshold"]), list(mine.learn.values())[:-1],
+            [mine.learn[name] for name in stages], mine.stages["main"],
+        ),
+    }  # fmt: skip
+    folder = config.output / "design"
+    write_json(folder / "design.json", result)
+    write_csv(folder / "front.csv", rows)
+    _plot(folder / "design.png", rows, result)
+    save_config(config.model_copy(update={"route": route}), folder / "config.yaml")
+    _tell(folder, result)
+    return result
+
+
+def _search(config: Config, precision: str, share: float) -> Searched:
+    val = _tables(config, precision)
+    learn, _ = parts(list(val.values()), share, config.seed)
+    rules = [learn_rule(table, learn[-1], config.route.rule) for table in learn[:-1]]
+    stages = candidates(learn, [*rules, Rule()])
+    wanted = float(stages[-1].right.mean()) - config.route.max_drop
+    named = {stage.name: stage for stage in stages}
+    return Searched(precision, val, dict(zip(val, learn, strict=True)), named, search(stages[:-1], stages[-1], wanted))
+
+
+def _tables(config: Config, precision: str) -> dict[str, Predictions]:
+    """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted."""
+    manifest = read_experiment(config)
+    names = sorted(path.parent.name for path in config.models.glob(f"*/{FILES[precision]}"))
+    if "main" not in names:
+        raise ModelError(
+            f"no exported main in {config.models}; run train.py and quantize.py with the same --config first"
+        )
+    found: dict[str, Predictions] = {}
+    for name in ["main", *(name for name in names if name != "main")]:
+        one = config.model_copy(update={"route": config.route.model_copy(update={"stages": [name]})})
+        try:
+            [table] = part(predict_stages(one, manifest, precision), "val")
+            if name != "main":
+                check_same_photos([table, found["main"]])
+        except (LabelSpaceError, ModelError) as error:
+            if name == "main":
+                raise
+            log.warning("design    leaves %s out: %s", name, error)
+            continue
+        if name == "main" or table.labels.has_other:
+            found[name] = table
+    if len(found) == 1:
+        raise ModelError(
+            f"no exported cache in {config.models}; run train.py and quantize.py with the same --config first"
+        )
+    return {**{name: table for name, table in found.items() if name != "main"}, "main": found["main"]}
+
+
+def _front(searched: list[Searched]) -> pd.DataFrame:
+    """One row per design that no other one beats, from fast to accurate."""
+    rows = [
+        {
+            "precision": one.precision,
+            "stages": " ".join([*found.names, "main"]),
+            "threshold": float(THRESHOLDS[at]),
+            **figures(found, at),
+        }
+        for one in searched
+        for found, at in front(one.orders)
+    ]
+    table = pd.DataFrame(rows).sort_values(["ms", "accuracy"], ascending=[True, False])
+    return table[table["accuracy"] > table["accuracy"].cummax().shift(fill_value=-1)].reset_index(drop=True)
+
+
+def _plot(path: Path, rows: pd.DataFrame, result: dict[str, Any]) -> None:
+    """Accuracy against ms: the front, the choice, and what it is compared with."""
+    figure, axes = plt.subplots(figsize=(8, 5))
+    axes.step(rows["ms"], rows["accuracy"], where="post", color=GREEN, linewidth=2, label="best designs")
+    points = [("chosen", result["chosen"], "o", RED), ("users' rule (Other only)", result["other_only"], "s", BLUE)]
+    points += [(f"main alone, {p}", one, "^", "0.3") for p, one in result["main_alone"].items()]
+    points += [("one more cache, if perfect", result["best_next_cache"], "D", "0.6")]
+    points += [("lower bound: perfect routing", result["lower_bound"], "*", "0.6")]
+    for name, one, marker, colour in points:
+        told = f"{name}: {one['accuracy']:.3f}, {one['ms']:.1f} ms"
+        axes.plot(one["ms"], one["accuracy"], marker, color=colour, markersize=8, label=told)
+    axes.set(xlabel="ms per photo (medians, one thread)", ylabel="accuracy on the part of val that designs")
+    axes.set_title(f"{result['designs']:,} designs")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=9)
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def _tell(folder: Path, result: dict[str, Any]) -> None:
+    log.info(
+        "design    %d designs in %.1f s, on %d val photos", result["designs"], result["seconds"],
+        result["val_photos_that_design"],
+    )  # fmt: skip
+    chosen, oracle = result["chosen"], result["best_next_cache"]
+    lines = [(f"chosen: {chosen['precision']} {' > '.join(chosen['stages'])}", chosen)]
+    lines += [(f"main alone, {precision}", one) for precision, one in result["main_alone"].items()]
+    lines += [(f"users' rule: {' > '.join(result['other_only']['stages'])}", result["other_only"])]
+    lines += [(f"with a perfect next cache of {len(oracle['species'])} species", oracle)]
+    lines += [("lower bound: perfect routing", result["lower_bound"])]
+    for name, one in lines:
+        log.info("  %-48s accuracy %.4f, %.2f ms", name, one["accuracy"], one["ms"])
+    log.info("design    the other part of val: %s", result["promise"])
+    log.info("design    use it: eval.py --config %s, then deploy.py with the same", folder / "config.yaml")

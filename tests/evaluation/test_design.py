@@ -1,0 +1,135 @@
+"""The cascade designs itself: the search misses nothing that brute force finds, and what it writes is what eval uses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import Experiment, cache_colours, write_model
+
+from pipeline.config import load_config
+from pipeline.dataset.manifest import read_manifest
+from pipeline.edge.rule import Rule
+from pipeline.errors import ModelError
+from pipeline.evaluation.design import best_next, candidates, figures, front, order, perfect_routing, search
+from pipeline.evaluation.designing import design
+from pipeline.evaluation.predict import stage_names
+from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
+from pipeline.evaluation.sweep import THRESHOLDS
+
+from .tables import pair
+
+
+def test_a_design_is_the_cascade_that_it_names() -> None:
+    tables = pair(1, n=300, caches=2)
+    for table, ms in zip(tables, (3.0, 5.0, 40.0), strict=True):
+        table.rows["infer_ms"] = ms
+    first, second, main = candidates(tables, [Rule()] * 3)
+    for caches, used in (([], [2]), ([first], [0, 2]), ([second, first], [1, 0, 2])):
+        one = order(caches, main)
+        for i in (0, 40, len(THRESHOLDS) - 1):
+            own = [tables[k] for k in used]
+            routed = route(own, at(own, [Rule()] * len(used), float(THRESHOLDS[i])))
+            right = routed.answers == truth_ids(own[0].rows["species"].tolist(), routed.labels)
+            assert one.accuracy[i] == pytest.approx(right.mean())
+            assert one.ms[i] == pytest.approx(cascade_figures(own, routed)["ms_per_image"])
+
+
+def test_the_front_is_what_brute_force_finds() -> None:
+    tables = pair(2, n=400, skill=3.0, caches=3)
+    for table, ms in zip(tables, (1.0, 2.0, 1.5, 30.0), strict=True):
+        table.rows["infer_ms"] = ms
+    *caches, main = candidates(tables, [Rule()] * 4)
+    found = search(caches, main, 0.0)
+    every = [order(list(some), main) for n in range(4) for some in itertools.permutations(caches, n)]
+    assert {tuple(one.names) for one in found} == {tuple(one.names) for one in every}
+    points = front(found)
+    for one in every:
+        for i in range(len(THRESHOLDS)):
+            accuracy, ms = one.accuracy[i], one.ms[i]
+            assert any(o.accuracy[k] >= accuracy and o.ms[k] <= ms for o, k in points)
+    told = [figures(one, k) for one, k in points]
+    assert np.all(np.diff([point["ms"] for point in told]) > 0)
+    assert np.all(np.diff([point["accuracy"] for point in told]) > 0)
+
+
+def test_a_cache_as_slow_as_main_is_not_used() -> None:
+    tables = pair(3, n=300, skill=1.0)
+    *caches, main = candidates(tables, [Rule()] * 2)
+    assert all(
+        one.names == [] for one, _ in front(search(caches, main, 0.0)) if one.accuracy.max() == main.right.mean()
+    )
+
+
+def test_perfect_routing_is_a_bound_of_every_design() -> None:
+    tables = pair(4, n=400, caches=2)
+    tables[-1].rows["infer_ms"] = 50.0
+    stages = candidates(tables, [Rule()] * 3)
+    accuracy, ms = perfect_routing(stages)
+    for one in search(stages[:-1], stages[-1], 0.0):
+        assert accuracy >= one.accuracy.max()
+        assert ms <= one.ms[one.accuracy >= accuracy].min(initial=np.inf)
+
+
+def test_the_best_next_cache_knows_the_next_species_and_never_errs() -> None:
+    tables = pair(5, n=600)
+    tables[-1].rows["infer_ms"] = 50.0
+    *caches, main = candidates(tables, [Rule()] * 2)
+    chosen = order(caches, main)
+    oracle = best_next(chosen, len(THRESHOLDS) - 1, tables[:1], tables, main)
+    assert oracle["species"] == ["s2", "s3"] or oracle["species"] == ["s3", "s2"]
+    before = figures(chosen, len(THRESHOLDS) - 1)
+    assert oracle["accuracy"] > before["accuracy"]
+    assert oracle["ms"] < before["ms"]
+    assert oracle["communication_rate"] < before["communication_rate"]
+
+
+# an experiment ------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_written_so_that_eval_uses_it(experiment: Experiment, lines: Callable[[], list[str]]) -> None:
+    config = experiment.config()
+    hash_ = read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
+    for file in ("model.onnx", "model.int8.onnx"):
+        later = cache_colours("Harmonia axyridis")
+        write_model(config.models / "cache_0.5_2" / file, later, name="cache_0.5_2", data_hash=hash_)
+        write_model(config.models / "stranger" / file, later, name="stranger", data_hash="another")
+    result = design(config)
+    told = lines()
+    assert any(line.startswith("design    leaves stranger out: ") for line in told)
+    folder = config.output / "design"
+    assert result == json.loads((folder / "design.json").read_text(encoding="utf-8"))
+    assert result["designs"] >= 2 * len(THRESHOLDS)
+    assert (folder / "design.png").stat().st_size > 10_000
+    written = load_config(folder / "config.yaml")
+    assert stage_names(written) == result["chosen"]["stages"]
+    assert written.route.precision == result["chosen"]["precision"]
+    assert written.route.learn_share == 0.5
+    assert (written.experiment, written.models, written.output) == ("toy", config.models, config.output)
+    assert result["other_only"]["stages"] == ["cache_0.5_0", "main"]
+    wanted = max(one["accuracy"] for one in result["main_alone"].values()) - config.route.max_drop
+    assert result["chosen"]["accuracy"] >= wanted
+    again = design(config)
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+@pytest.mark.parametrize("lost", ["main", "cache_0.5_0"])
+def test_without_main_or_cache_it_says_what_to_run(experiment: Experiment, lost: str) -> None:
+    config = experiment.config()
+    for file in ("model.onnx", "model.int8.onnx"):
+        (config.models / lost / file).unlink()
+    words = f"no exported {'main' if lost == 'main' else 'cache'} in .*; run train.py and quantize.py"
+    with pytest.raises(ModelError, match=words):
+        design(config)
+
+
+def test_nothing_is_written_outside_its_folder(experiment: Experiment) -> None:
+    config = experiment.config()
+    design(config)
+    there = {path.relative_to(config.output).parts[0] for path in config.output.rglob("*") if path.is_file()}
+    assert there == {"dataset", "predictions", "design"}
+    assert isinstance(config.output, Path)
