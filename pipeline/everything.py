@@ -9,14 +9,13 @@ from pipeline.dataset.stages import run_stages
 from pipeline.deploy.bundle import bundle
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
-from pipeline.training.run import train_role
+from pipeline.training.run import left_out, train_role
 
 
 def run_everything(config: Config) -> int:
     """Data set, main, caches, export and int8, evaluation, simulation, bundle; returns how many photos were unusable."""
     bad = run_stages(config)
-    train_role(config, "main")
-    train_role(config, "cache")
+    bad += left_out([*train_role(config, "main"), *train_role(config, "cache")])
     quantize_models(config)
     bad += evaluate(config)
     monte_carlo(config, "both", config.experiment)

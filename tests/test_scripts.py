@@ -153,7 +153,7 @@ def test_run_does_all_steps_in_order_and_tells_of_bad_photos(
     def step(name: str, result: Any = None) -> Any:
         return lambda config, *more: steps.append(" ".join((name, *more))) or result
 
-    results = {"run_stages": unusable, "evaluate": lost}
+    results = {"run_stages": unusable, "evaluate": lost, "train_role": []}
     for name in ("run_stages", "train_role", "quantize_models", "evaluate", "monte_carlo", "bundle"):
         monkeypatch.setattr(f"pipeline.everything.{name}", step(name, results.get(name)))
     assert script("run", ["--config", str(toy.yaml)], monkeypatch) == code

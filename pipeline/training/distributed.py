@@ -1,5 +1,6 @@
 """Several processes, on one host or many, that train as one: started by torchrun; gloo on CPUs, nccl on GPUs.
 
+On several hosts the same command is started on each; models_dir and output_dir lie on a file system that all share.
 Without torchrun everything here is what one process needs: rank 0 of 1.
 """
 
@@ -96,12 +97,12 @@ def parallel(model: nn.Module) -> nn.Module:
     """The model that averages its gradients over all processes; wrap it again when other parameters learn."""
     if world() == 1:
         return model
-    unused = any(parameter.requires_grad for parameter in model.parameters())
-    return DistributedDataParallel(model) if unused else model
+    return DistributedDataParallel(model)
 
 
 def share(batch: int, processes_: int, rank_: int) -> float:
-    """Factor of this process's mean loss so that the mean of all processes is that of the whole batch."""
+    """Factor of this process's mean loss so that the mean of all processes is that of the whole batch (with class weights
+    nearly so: each process divides by the weights of its own photos)."""
     return len(range(rank_, batch, processes_)) * processes_ / batch
 
 

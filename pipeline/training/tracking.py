@@ -12,6 +12,21 @@ from types import ModuleType
 from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import ModelCard
 
+HOOKS = (  # what ClearML would otherwise change in other packages, or read of the working copy
+    *(
+        "matplotlib",
+        "tensorflow",
+        "tensorboard",
+        "pytorch",
+        "xgboost",
+        "scikit",
+        "fastai",
+        "lightgbm",
+        "hydra",
+        "gradio",
+    ),
+    *("detect_repository", "tfdefines", "joblib", "megengine", "catboost"),
+)
 Log = Callable[[dict[str, float]], None]  # takes one epoch's row
 
 
@@ -86,9 +101,10 @@ def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
     os.environ["CLEARML_CACHE_DIR"] = str((root / "clearml").resolve())  # read when the package is imported
     clearml = _extra("clearml", "clearml")
     clearml.Task.set_offline(offline_mode=True)
+    clearml.Task.set_random_seed(None)  # else it seeds the generators anew
     task = clearml.Task.init(
-        experiment, card.name, reuse_last_task_id=False, auto_connect_frameworks=False, auto_connect_arg_parser=False,
-        auto_resource_monitoring=False, auto_connect_streams=False,
+        experiment, card.name, reuse_last_task_id=False, auto_connect_frameworks=dict.fromkeys(HOOKS, False),
+        auto_connect_arg_parser=False, auto_resource_monitoring=False, auto_connect_streams=False,
     )  # fmt: skip
     task.connect(dict(card.training["settings"]))
 

@@ -349,6 +349,21 @@ def test_every_part_of_the_state_is_resumed_to_the_bit(run: Run, tmp_path: Path,
     same_end(tmp_path / "killed", tmp_path / "undisturbed")
 
 
+def test_half_precision_with_a_scaled_loss_learns(run: Run, tmp_path: Path) -> None:
+    card = run(epochs=6, lr=0.05, precision="fp16")
+    assert card.metrics["val_acc"] > 0.8
+    assert torch.load(tmp_path / "model" / "last.pt", weights_only=True)["optimisation"]["scaler"]["scale"] > 0
+
+
+def test_compiling_is_asked_of_the_model_as_trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[nn.Module] = []
+    monkeypatch.setattr(Deployable, "compile", lambda model: asked.append(model))
+    run(epochs=1, warmup_epochs=0)
+    assert not asked
+    run("compiled", epochs=1, warmup_epochs=0, compile=True)
+    assert [type(model) for model in asked] == [Deployable]
+
+
 # bad input ------------------------------------------------------------------------------------------------------------
 
 

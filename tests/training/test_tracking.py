@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.errors import ConfigError
 from pipeline.training import tracking as module
@@ -68,7 +69,10 @@ def test_mlflow_run_of_a_failed_training_says_so(tmp_path: Path) -> None:
 
 def test_clearml_leaves_an_offline_session(tmp_path: Path) -> None:
     pytest.importorskip("clearml")
+    before = torch.get_rng_state(), torch.save
     track("clearml", tmp_path)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert torch.save is before[1]
     (session,) = tmp_path.rglob("*.zip")
     with zipfile.ZipFile(session) as archive:
         assert json.loads(archive.read("task.json"))["name"] == "main"
