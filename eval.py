@@ -11,30 +11,48 @@ from pipeline.console import SOME_FAILED, configuration, parser, run
 
 EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
-  eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo"""
+  eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo
+  eval.py --config configs/demo.yaml --report             also write report.html and report.md
+  eval.py --config configs/demo.yaml --stress 200 --tta 200 --report    networks again: spoilt photos, nine views
+  eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT"""
+MEASURES = {  # each on N test photos
+    "speed": "time N test photos",
+    "stress": "blur, noise, JPEG and darkness at 5 levels on N test photos",
+    "tta": "nine views averaged against one, on N test photos",
+}
 
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
-    arguments.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="another labelled folder; species joined by name"
-    )
-    arguments.add_argument("--speed", type=int, metavar="N", help="time N test photos")
+    arguments.add_argument("--images", type=Path, metavar="FOLDER", help="score on another labelled folder")
+    for name, text in MEASURES.items():
+        arguments.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    arguments.add_argument("--report", action="store_true", help="write a report of all that was measured so far")
+    arguments.add_argument("--compare", nargs="+", metavar="NAME", help="only pair evaluated models or experiments")
     given = arguments.parse_args()
-    if given.speed is not None and given.speed < 1:
-        arguments.error(f"--speed takes a number of photos, not {given.speed}")
+    for name in MEASURES:
+        if (n := getattr(given, name)) is not None and n < 1:
+            arguments.error(f"--{name} takes a number of photos, not {n}")
     return run(work, given)
 
 
 def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
-    from pipeline.evaluation.folder import evaluate_folder
-    from pipeline.evaluation.run import evaluate
-    from pipeline.evaluation.speed import speed
+    from pipeline.evaluation import compare, folder, report, run, speed, stress
 
-    bad = len(evaluate_folder(config, arguments.images)["unreadable"]) if arguments.images else evaluate(config)
-    if arguments.speed:
-        speed(config, arguments.speed)
+    if arguments.compare:
+        compare.compare(config, arguments.compare)
+        return None
+    bad = (
+        len(folder.evaluate_folder(config, arguments.images)["unreadable"])
+        if arguments.images
+        else run.evaluate(config)
+    )
+    for name, measure in (("speed", speed.speed), ("stress", stress.stress), ("tta", stress.average_views)):
+        if photos := getattr(arguments, name):
+            measure(config, photos)
+    if arguments.report:
+        report.write_report(config)
     return SOME_FAILED if bad else None
 
 

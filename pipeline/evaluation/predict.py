@@ -15,14 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.config import Config
 from pipeline.console import log, progress
 from pipeline.dataset.manifest import Manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
-from pipeline.edge.recipe import decode, preprocess
+from pipeline.edge.recipe import Recipe, decode, preprocess
+from pipeline.edge.rule import probabilities
 from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.evaluation.views import Views
 from pipeline.files import Stamp, replacing, run_once, sha256
 from pipeline.labels import LabelSpace
 
@@ -61,8 +64,16 @@ class Predictions:
         return Predictions(self.rows[keep].reset_index(drop=True), self.logits[keep], self.card, self.data_hash)
 
 
-def predict(model: Model, root: Path, rows: pd.DataFrame, data_hash: str) -> Predictions:
-    """Look at each photo of `rows` (image_path, species, split), one at a time as the device does. Times in ms."""
+def one_view(photo: Image.Image, recipe: Recipe, path: str) -> NDArray[np.uint8]:
+    """How the device looks at a photo."""
+    return preprocess(photo, recipe)[None]
+
+
+def predict(model: Model, root: Path, rows: pd.DataFrame, data_hash: str, views: Views = one_view) -> Predictions:
+    """Look at each photo of `rows` (image_path, species, split), one at a time as the device does. Times in ms.
+
+    Of several views the probabilities are averaged; the logits are then their logarithms.
+    """
     logits = np.full((len(rows), len(model.labels)), np.nan, np.float32)
     times = np.zeros((len(rows), 3))
     reasons = [""] * len(rows)
@@ -77,13 +88,19 @@ def predict(model: Model, root: Path, rows: pd.DataFrame, data_hash: str) -> Pre
             reasons[i] = str(error)
             continue
         decoded = time.perf_counter()
-        ready = preprocess(photo, model.recipe)[None]
+        ready = views(photo, model.recipe, path)
         prepared = time.perf_counter()
-        logits[i] = model.logits(ready)[0]
+        logits[i] = _averaged(model.logits(ready))
         times[i] = np.diff([start, decoded, prepared, time.perf_counter()]) * 1000
     table = rows[["image_path", "species", "split"]].reset_index(drop=True)
     table = table.assign(**dict(zip(TIMES, times.T, strict=True)), reason=reasons)
     return Predictions(table, logits, model.card, data_hash)
+
+
+def _averaged(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    one: NDArray[np.float32] = logits[0]
+    several: NDArray[np.float32] = np.log(np.maximum(probabilities(logits).mean(axis=0), 1e-30)).astype(np.float32)
+    return one if len(logits) == 1 else several
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.edge.rule import Rule
-from pipeline.evaluation import plots
+from pipeline.evaluation import charts, plots
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import route
+from pipeline.evaluation.tables import judge
 
 from .tables import table
 
@@ -61,3 +65,58 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
         plots.draw(tmp_path / name, tables, rules, route([found.part("test") for found in tables], rules))
     for picture in plots.PICTURES:
         assert (tmp_path / "one" / picture).read_bytes() == (tmp_path / "two" / picture).read_bytes()
+
+
+# of simulations and reports ------------------------------------------------------------------------------------------
+
+
+def colours(path: Path) -> int:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return len(image.convert("RGB").getcolors(1 << 24) or [])
+
+
+@pytest.mark.parametrize("labels", [2, 144])
+def test_the_whole_confusion_is_as_large_as_its_labels_need(tmp_path: Path, labels: int) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"Genus{i} speciesname" for i in range(labels)]
+    matrix = pd.DataFrame(rng.integers(0, 3, (labels, labels)) * 10 + 90 * np.eye(labels, dtype=int), names, names)
+    matrix.iloc[0] = 0  # a species without photos
+    plots.whole_confusion(matrix, "title", tmp_path / "x.png")
+    assert colours(tmp_path / "x.png") > 10
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.width / labels > 17  # px: a cell holds its number
+
+
+def test_names_that_no_font_has_and_no_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    names = ["蝶 🦋", "Zygène $x_1$"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a glyph is missing
+        plots.whole_confusion(pd.DataFrame([[3, 1], [0, 2]], names, names), "蝶", tmp_path / "x.png")
+    assert colours(tmp_path / "x.png") > 10
+
+
+@pytest.mark.parametrize("runs", [1, 2, 300])
+def test_convergence_of_few_and_many_runs(tmp_path: Path, runs: int) -> None:
+    values = np.random.default_rng(0).normal(0.7, 0.02, runs)
+    table_ = pd.DataFrame({"accuracy": values, "macro_f1": np.full(runs, 0.5)})
+    plots.convergence(table_, {"accuracy": values.mean(), "macro_f1": 0.5}, 0.002, tmp_path / "x.png")
+    assert colours(tmp_path / "x.png") > 10
+
+
+def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:
+    judged = judge(experiment(6, 200)[1].part("test"))
+    found = charts.curves(judged, tmp_path / "x.png").set_index("species")
+    assert judged.probabilities is not None
+    for i, name in enumerate(judged.labels.names):
+        p = judged.probabilities[:, i]
+        assert found.loc[name, "average_precision"] == pytest.approx(average_precision_score(judged.truth == i, p))
+        assert found.loc[name, "roc_auc"] == pytest.approx(roc_auc_score(judged.truth == i, p))
+    assert found["average_precision"].is_monotonic_increasing
+    assert colours(tmp_path / "x.png") > 10
+
+
+def test_curves_of_a_single_species(tmp_path: Path) -> None:
+    judged = judge(table(["a", "a"], np.array([[1, 0], [0, 1]]), ["a", "b"]))
+    assert charts.curves(judged, tmp_path / "x.png").empty  # nothing to tell apart

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Time the simulation and the report on an evaluated experiment, beside running the networks again for every draw."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
+
+from pipeline.config import Config
+from pipeline.console import configuration, log, parser, run
+from pipeline.dataset.manifest import Manifest
+from pipeline.edge.model import Model
+from pipeline.edge.recipe import decode, preprocess
+from pipeline.evaluation.experiment import chosen, part, read_experiment
+from pipeline.evaluation.metrics import model_figures
+from pipeline.evaluation.monte_carlo import Day, simulate
+from pipeline.evaluation.predict import model_file, predict, predict_stages, save_predictions, stage_names
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.routing import Rules
+from pipeline.evaluation.subjects import cascade_subject
+from pipeline.files import write_json
+from pipeline.models.checkpoint import versions
+
+RESULT = Path(__file__).parent / "results" / "evaluation.json"
+EXAMPLES = "  evaluation.py --config configs/haute_garonne_insecta.yaml      after run.py with the same --config"
+
+
+def seconds(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """What the work gives, and its time; on a machine with other work, that of the processor counts."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return found, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+
+def again_for_every_draw(config: Config, manifest: Manifest, rules: Rules, runs: int, samples: int) -> float:
+    """The predecessors' way, written plainly: each draw is decoded and sent through cache and, if need be, main."""
+    rows = manifest.part("test")
+    stages = [Model(model_file(config, name, config.route.precision), threads=1) for name in stage_names(config)]
+    right = 0
+    for r in range(runs):
+        for i in np.random.default_rng([config.seed, r]).integers(0, len(rows), samples):
+            for model, rule in zip(stages, rules, strict=True):
+                if rule is None:
+                    continue
+                photo = decode(
+                    manifest.root / rows["image_path"][i], model.recipe.decode_side
+                )  # once per stage, as they did
+                score, p = rule.scores(model.logits(preprocess(photo, model.recipe)[None])[0], model.labels)
+                if score >= rule.threshold:
+                    right += model.labels[int(p.argmax())] == rows["species"][i]
+                    break
+    return right / (runs * samples)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    manifest = read_experiment(config)
+    tables = predict_stages(config, manifest, config.route.precision)
+    rules, test = chosen(config, tables).rules, part(tables, "test")
+    subject = cascade_subject(test, rules, manifest.species())
+    species = np.array([manifest.species().names.index(name) for name in test[0].rows["species"]])
+
+    def ours(runs: int, samples: int, cells: int = 2_000_000) -> pd.DataFrame:
+        return simulate(subject.sample, Day(species, samples), runs, config.seed, cells).runs
+
+    def first_time() -> pd.DataFrame:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in stage_names(config):
+                model = Model(model_file(config, name, config.route.precision), threads=1)
+                found = predict(model, manifest.root, manifest.part("test"), manifest.hash)
+                save_predictions(Path(folder) / f"{name}.parquet", found)
+        return ours(10, 500)
+
+    result: dict[str, Any] = {"photos": len(species), "species": len(manifest.species()), "versions": versions()}
+    result["manifest"] = manifest.hash
+    plain, result["users_way_10x500"] = seconds(lambda: again_for_every_draw(config, manifest, rules, 10, 500))
+    result["users_way_10x500"]["accuracy"] = plain
+    first, result["ours_first_time"] = seconds(first_time)
+    result["ours_first_time"]["accuracy"] = float(first["accuracy"].mean())
+    _, result["ours_stored"] = seconds(lambda: ours(10, 500))
+    for name in ("ours_first_time", "ours_stored"):
+        result[name]["times_as_fast"] = result["users_way_10x500"]["cpu_s"] / result[name]["cpu_s"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    many, result["simulation_10000x1000"] = seconds(lambda: ours(10_000, 1_000))
+    result["simulation_10000x1000"] |= {
+        "peak_mb_before": before / 1024,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "same_for_other_chunks": all(many[:500].equals(ours(500, 1_000, cells)) for cells in (1, 50_000, 700_000)),
+    }
+    page, result["report"] = seconds(lambda: write_report(config))
+    result["report"] |= {"mb": page.stat().st_size / 1e6, "systems": 2 * (len(tables) + 1)}
+    result["against_scikit_learn"] = beside_scikit_learn(test[-1], config.seed)
+    write_json(RESULT, result)
+    log.info("%s", json.dumps(result, indent=2))
+
+
+def beside_scikit_learn(main: Any, seed: int) -> dict[str, float]:
+    """Largest difference between our figures of main and scikit-learn's on the same arrays."""
+    truth, answers = main.labels.ids(main.rows["species"].tolist()), main.logits.argmax(axis=1)
+    ours, every = model_figures(truth, main.logits, main.labels, seed), range(len(main.labels))
+    theirs = {"accuracy": accuracy_score(truth, answers)}
+    theirs |= {f"top{k}": top_k_accuracy_score(truth, main.logits, k=k, labels=every) for k in (3, 5)}
+    theirs |= {
+        f"{mean}_f1": f1_score(truth, answers, labels=np.unique(truth), average=mean) for mean in ("macro", "weighted")
+    }
+    return {name: abs(ours[name] - value) for name, value in theirs.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(run(work, parser(__doc__ or "", EXAMPLES).parse_args()))

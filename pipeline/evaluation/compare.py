@@ -1,0 +1,117 @@
+"""Models or whole experiments side by side, paired on the same test photos: McNemar's test, bootstrap of the difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+from scipy.stats import binomtest
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.errors import ConfigError, DataError, LabelSpaceError
+from pipeline.evaluation import charts
+from pipeline.evaluation.experiment import with_interval, write_csv
+from pipeline.evaluation.metrics import headline, paired_difference
+from pipeline.files import safe_name, write_json
+from pipeline.labels import LabelSpace
+
+SAMPLES = "per_sample_results.parquet"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """rows: image_path, true_label, predicted_label, correct, sorted by image_path; labels: what the labels mean."""
+
+    name: str
+    rows: pd.DataFrame
+    labels: LabelSpace
+
+
+def compare(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """Compare models of this experiment (main, main.int8, cascade ...), other experiments (their cascades), or one model
+    of another experiment (experiment/main.int8). Writes compare_<names>.json, .csv and .png into evaluation/.
+    """
+    if len(set(names)) < 2:
+        raise ConfigError("a comparison takes two different names or more")
+    found = [read_answers(config, name) for name in dict.fromkeys(names)]
+    check_comparable(found)
+    result: dict[str, Any] = {"photos": len(found[0].rows), "models": {}, "pairs": []}
+    for one in found:
+        truth, answers = one.rows["true_label"].to_numpy(), one.rows["predicted_label"].to_numpy()
+        result["models"][one.name] = headline(truth, answers, one.labels, config.seed)
+    for a, b in combinations(found, 2):
+        right = a.rows["correct"].to_numpy(), b.rows["correct"].to_numpy()
+        result["pairs"].append({"a": a.name, "b": b.name, **paired(*right, config.seed)})
+    stem = config.output / "evaluation" / f"compare_{safe_name('_'.join(names).replace('/', '.'))}"
+    write_json(stem.with_name(f"{stem.name}.json"), result)
+    write_csv(stem.with_name(f"{stem.name}.csv"), pd.DataFrame(result["pairs"]))
+    charts.comparison(result, stem.with_name(f"{stem.name}.png"))
+    _tell(result, stem)
+    return result
+
+
+def read_answers(config: Config, name: str) -> Answers:
+    """The stored answers of a model of this experiment, of another experiment's cascade, or of <experiment>/<model>."""
+    here = config.output / "evaluation" / name / SAMPLES
+    experiment, _, model = name.partition("/")
+    there = config.paths.output_dir / experiment / "evaluation" / (model or "cascade") / SAMPLES
+    path = here if here.is_file() else there
+    if not path.is_file():
+        known = sorted(p.parent.name for p in (config.output / "evaluation").glob(f"*/{SAMPLES}"))
+        raise DataError(
+            f"no evaluated model or experiment {name!r}; of this experiment there are {known or 'none (run eval.py)'}, "
+            f"others are named after their folder in {config.paths.output_dir}"
+        )
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"ommatidia"])
+    rows = table.select(["image_path", "true_class", "true_label", "predicted_label", "correct"]).to_pandas()
+    return Answers(name, rows.sort_values("image_path").reset_index(drop=True), LabelSpace(tuple(metadata["labels"])))
+
+
+def check_comparable(found: Sequence[Answers]) -> None:
+    """Paired figures need the same photos, the same truth and the same labels."""
+    first = found[0]
+    for one in found[1:]:
+        if not one.rows[["image_path", "true_class"]].equals(first.rows[["image_path", "true_class"]]):
+            raise LabelSpaceError(
+                f"{first.name} and {one.name} were tested on different photos ({len(first.rows)} and {len(one.rows)}), so "
+                "they cannot be paired; evaluate both on one manifest"
+            )
+        if set(one.labels.names) != set(first.labels.names):
+            raise LabelSpaceError(
+                f"{first.name} and {one.name} answer different labels ({len(first.labels)} and {len(one.labels)}), so their "
+                "accuracies mean different things; compare caches of the same window, or main models and cascades"
+            )
+
+
+def paired(a: Any, b: Any, seed: int) -> dict[str, Any]:
+    """Photos that only a, or only b, has right; exact McNemar test (1947; two-sided binomial); a - b with its interval."""
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    difference = paired_difference(a, b, seed)
+    return {"only_a": only_a, "only_b": only_b, "mcnemar_p": p, **{f"a_minus_b_{k}": v for k, v in difference.items()}}
+
+
+def _tell(result: dict[str, Any], stem: Path) -> None:
+    log.info("compare   %d photos, the same for all", result["photos"])
+    for name, figures in result["models"].items():
+        log.info(
+            "  %-28s accuracy %s, macro F1 %s",
+            name,
+            with_interval(figures, "accuracy"),
+            with_interval(figures, "macro_f1"),
+        )
+    for pair in result["pairs"]:
+        log.info(
+            "  %s minus %s: %+.4f [%+.4f, %+.4f], McNemar p = %.3g (%d against %d photos)",
+            pair["a"], pair["b"], pair["a_minus_b_mean"], pair["a_minus_b_low_95"], pair["a_minus_b_high_95"],
+            pair["mcnemar_p"], pair["only_a"], pair["only_b"],
+        )  # fmt: skip
+    log.info("compare   table and plot: %s.json, .csv, .png", stem)

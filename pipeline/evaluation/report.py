@@ -1,0 +1,106 @@
+"""The report of an experiment: report.html (one file), report.md, and the tables and pictures that only it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
+from pipeline.errors import DataError
+from pipeline.evaluation import charts, facts, plots, posthoc, scenarios
+from pipeline.evaluation.experiment import chosen, part, read_experiment, write_csv
+from pipeline.evaluation.metrics import supports
+from pipeline.evaluation.predict import Predictions, predict_stages
+from pipeline.evaluation.routing import Rules, route
+from pipeline.evaluation.run import evaluation_stamp
+from pipeline.evaluation.tables import confusion, judge, judge_cascade
+from pipeline.files import read_json, write_text
+from pipeline.pages import embedded, render
+
+HTML, MARKDOWN = (Path(__file__).with_name(f"report.{kind}.jinja") for kind in ("html", "md"))
+SECTIONS = [
+    ("data", "Data"), ("models", "Models"), ("cascade", "Cascade"), ("species", "Species"), ("days", "Other days"),
+    ("posthoc", "A cache without training"), ("origin", "Origin"),
+]  # fmt: skip
+
+
+def write_report(config: Config) -> Path:
+    """Write report.html and report.md below the experiment's output folder, from stored predictions and results alone.
+
+    What is not there yet (simulations, times, spoilt photos) is left out; run the script that makes it and call again.
+    """
+    metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
+    if not evaluation_stamp(config).fresh():
+        raise DataError(f"{config.output / 'metrics.json'} does not fit the predictions or settings; run eval.py again")
+    manifest = read_experiment(config)
+    tables = predict_stages(config, manifest, config.route.precision)
+    test = part(tables, "test")
+    rules = chosen(config, tables).rules
+    made = _make(config, manifest, test, rules, metrics)
+    judged = judge_cascade(test, route(test, rules))
+    data = {
+        "experiment": config.experiment,
+        "photos": len(judged.rows),
+        "precision": config.route.precision,
+        "sections": [one for one in SECTIONS if len(made) or one[0] != "posthoc"],
+        "settings": yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True),
+        **facts.of_data(manifest),
+        **facts.of_models(metrics, test, config.route.precision),
+        **facts.of_species(config, manifest, judged),
+        **facts.of_results(config),
+        "trained": made.to_dict("records"),
+        "origin": facts.origin(config, metrics, manifest),
+    }
+    data["summary"] = facts.summary(data, metrics)
+    data["cards"] = facts.cards(data, metrics)
+    folder = config.output / "evaluation" / "plots"
+    pictures = {path.stem: embedded(path) for path in sorted(folder.glob("*.png"))}
+    write_text(config.output / "report.html", render(HTML, pictures=pictures, **data))
+    write_text(config.output / "report.md", render(MARKDOWN, **data))
+    size = (config.output / "report.html").stat().st_size / 1e6
+    log.info("report    %s (%.1f MB) and report.md", config.output / "report.html", size)
+    return config.output / "report.html"
+
+
+def _make(
+    config: Config, manifest: Manifest, test: list[Predictions], rules: Rules, metrics: dict[str, Any]
+) -> pd.DataFrame:
+    """Tables and pictures beside those of eval.py; returns the trained caches beside main folded to their labels."""
+    folder, precision = config.output / "evaluation", config.route.precision
+    drawings = folder / "plots"
+    train = supports(manifest.part("train"), manifest.species())
+    species, paths = (test[0].rows[column].tolist() for column in ("species", "image_path"))
+    everything = {"the whole test split": np.arange(len(species))}
+    everything |= scenarios.test_sets(config.dataset_dir / TEST_SETS, paths) | scenarios.days(
+        species, train, config.seed
+    )
+    other_days = scenarios.measure(everything, test, rules, config.seed)
+    write_csv(folder / "scenarios.csv", other_days)
+    charts.scenarios(other_days, drawings / "scenarios.png")
+    systems = {table.name: judge(table) for table in test} | {"cascade": judge_cascade(test, route(test, rules))}
+    ece = {name: both[precision]["ece"] for name, both in metrics["models"].items()}
+    charts.calibration(systems, {**ece, "cascade": metrics["cascade"][precision]["ece"]}, drawings / "calibration.png")
+    charts.thresholds(test, rules, drawings / "thresholds.png")
+    write_csv(folder / "curves.csv", charts.curves(systems[test[-1].name], drawings / "curves.png"))
+    plots.whole_confusion(confusion(systems["cascade"]), "cascade", drawings / "confusion_all.png")
+    charts.pareto(facts.speeds(metrics), drawings / "pareto.png")
+    return pd.DataFrame() if test[-1].labels.has_other else _fold(config, manifest, test)
+
+
+def _fold(config: Config, manifest: Manifest, test: list[Predictions]) -> pd.DataFrame:
+    """Main folded to every cache's labels, beside the caches that were trained."""
+    folder = config.output / "evaluation"
+    folded = posthoc.every_threshold(manifest, test[-1])
+    trained = posthoc.beside_trained([t for t in test if t.labels.has_other], test[-1], config.seed)
+    write_csv(folder / "posthoc.csv", folded)
+    write_csv(folder / "posthoc_trained.csv", trained)
+    if len(folded):
+        charts.post_hoc(folded, trained, folder / "plots" / "posthoc.png")
+    return trained

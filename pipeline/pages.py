@@ -1,0 +1,49 @@
+"""Self-contained pages: templates with everything escaped, pictures inside the file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageOps
+
+
+def render(template: Path, filters: Mapping[str, Callable[..., str]] | None = None, **data: Any) -> str:
+    """Fill a template; in .html.jinja every value is escaped, and a name that is missing is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=template.name.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= filters or {}
+    return environment.get_template(template.name).render(**data)
+
+
+def embedded(path: Path) -> str:
+    """A PNG or JPEG file as a data URI."""
+    return _uri("png" if path.suffix == ".png" else "jpeg", path.read_bytes())
+
+
+def thumbnail(path: Path, side: int = 128) -> str:
+    """A photo as a small JPEG data URI; empty where it cannot be read any more."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (side, side))
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((side, side))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    stored = io.BytesIO()
+    small.save(stored, "JPEG", quality=80)
+    return _uri("jpeg", stored.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

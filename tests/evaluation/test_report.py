@@ -1,0 +1,156 @@
+"""The report: one file that a browser opens, with everything in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from toy import Experiment
+
+from pipeline.errors import DataError
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.run import evaluate
+from pipeline.evaluation.simulation import monte_carlo
+from pipeline.pages import render, thumbnail
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+PROBE = """<script>
+const failed = []; window.onerror = text => failed.push(text);
+onload = () => parent.postMessage(JSON.stringify({failed, wide: document.documentElement.scrollWidth,
+  images: document.images.length, broken: [...document.images].filter(i => !i.naturalWidth).length}), "*");
+</script></head>"""
+FRAME = """<body style="margin:0"><iframe src="page.html" width="{width}" height="800" style="border:0"></iframe>
+<script>onmessage = message => document.title = message.data</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def reported(measured: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    copy = measured.copy(tmp_path_factory.mktemp("reported") / "root")
+    monte_carlo(copy.config(), "both", "toy")
+    for photo in (copy.root / "regional" / "Insecta" / "Zygène d'été").iterdir():
+        photo.unlink()
+    write_report(copy.config())
+    return copy
+
+
+class Text(HTMLParser):
+    """What a reader sees, and the addresses that the page would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen, self.fetched = "", []
+        self.feed(page)
+
+    def handle_data(self, data: str) -> None:
+        self.seen += data
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attributes if name in ("src", "href")]
+
+
+def test_the_report_tells_every_headline_figure_and_fetches_nothing(reported: Experiment) -> None:
+    output = reported.config().output
+    page = Text((output / "report.html").read_text(encoding="utf-8"))
+    assert all(address.startswith(("data:image/", "#")) for address in page.fetched)
+    assert sum(address.startswith("data:image/png") for address in page.fetched) >= 20  # each picture, and its link
+    metrics = json.loads((output / "metrics.json").read_text())
+    cascade = metrics["cascade"]["int8"]
+    for name in ("accuracy", "macro_f1", "main_alone_accuracy", "communication_rate"):
+        assert f"{cascade[name]:.3f}" in page.seen
+        assert f"{cascade[f'{name}_95'][0]:.3f}" in page.seen
+    for both in metrics["models"].values():
+        for precision in ("fp32", "int8"):
+            assert f"{both[precision]['accuracy']:.3f}" in page.seen
+            assert both[precision]["sha256"][:16] in page.seen
+    for word in (
+        "Apis mellifera",
+        "Zygène d'été",
+        metrics["manifest"],
+        "toy_both",
+        "random_state: 42",
+        "answered here",
+    ):
+        assert word in page.seen
+    assert not re.search(r"\bnan\b|\bNone\b|Undefined", page.seen)
+
+
+def test_the_short_report(reported: Experiment) -> None:
+    text = (reported.config().output / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# toy\n\nA cascade of 2 models for 5 species. On 30 photos")
+    tables = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    assert len(tables) > 25
+    assert "&" not in text  # nothing is escaped for HTML
+
+
+def test_reports_of_other_days_are_tables_too(reported: Experiment) -> None:
+    folder = reported.config().output / "evaluation"
+    for name in ("scenarios", "posthoc", "posthoc_trained", "curves"):
+        assert len((folder / f"{name}.csv").read_text().splitlines()) >= 2
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless browser here")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_opens_it_without_errors_at_phone_and_desktop_width(
+    reported: Experiment, tmp_path: Path, width: int
+) -> None:
+    page = (reported.config().output / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "page.html").write_text(page.replace("</head>", PROBE, 1), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.format(width=width))
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [
+        "--window-size=1300,900",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+        (tmp_path / "frame.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    found = json.loads(title[1].replace("&quot;", '"'))
+    assert found["failed"] == []
+    assert found["images"] > 20
+    assert found["broken"] == 0
+    assert found["wide"] <= width
+
+
+def test_a_report_needs_an_evaluation_that_fits(experiment: Experiment) -> None:
+    config = experiment.config()
+    with pytest.raises(DataError, match=r"no evaluation \(run eval.py with the same --config first\) at"):
+        write_report(config)
+    evaluate(config)
+    with pytest.raises(DataError, match="does not fit the predictions or settings; run eval.py again"):
+        write_report(experiment.config("route.threshold=0.9"))
+
+
+def test_a_cascade_without_main(experiment: Experiment) -> None:
+    config = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=0.5")
+    evaluate(config)
+    page = Text(write_report(config).read_text(encoding="utf-8")).seen
+    assert "it has no main model" in page
+    assert "A cache without training" not in page
+
+
+def test_names_cannot_break_out_of_a_page(tmp_path: Path) -> None:
+    (tmp_path / "page.html.jinja").write_text("<p>{{ name }}</p>")
+    (tmp_path / "page.md.jinja").write_text("{{ name }}")
+    assert render(tmp_path / "page.html.jinja", name="<script>") == "<p>&lt;script&gt;</p>"
+    assert render(tmp_path / "page.md.jinja", name="a & b") == "a & b"
+
+
+def test_thumbnails_are_small_and_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert thumbnail(tmp_path / "a.jpg").startswith("data:image/jpeg;base64,")
+    assert len(thumbnail(tmp_path / "a.jpg", 64)) < 2000
+    (tmp_path / "b.jpg").write_text("not a picture")
+    assert thumbnail(tmp_path / "b.jpg") == thumbnail(tmp_path / "none.jpg") == ""
