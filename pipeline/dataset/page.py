@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
+from pipeline import pages
 
-MIME = {".png": "image/png", ".jpg": "image/jpeg"}
 Row = Sequence[str | int | float]
 
 
@@ -31,12 +29,9 @@ def render(title: str, lead: str, parts: Sequence[Part], template: str, root: Pa
 
     Names from outside cannot become markup: HTML is escaped, and Markdown's own characters are too.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=template.endswith(".html.jinja"),
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"md": _markdown, "cell": _cell, "embedded": _embedded, "below": lambda p: _below(p, root)}
-    return environment.get_template(template).render(title=title, lead=lead, parts=parts)
+    filters: dict[str, Callable[..., str]] = {"md": _markdown, "cell": _cell, "embedded": pages.embedded}
+    filters["below"] = lambda path: _below(path, root)
+    return pages.render(Path(__file__).with_name(template), filters, title=title, lead=lead, parts=parts)
 
 
 def _cell(value: str | int | float) -> str:
@@ -48,10 +43,6 @@ def _markdown(text: str) -> str:
     return (
         re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
     )
-
-
-def _embedded(path: Path) -> str:
-    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _below(path: Path, root: Path) -> str:
