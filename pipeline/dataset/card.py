@@ -87,10 +87,9 @@ def names(report: Mapping[str, Any]) -> list[Part]:
         rows = [(group_title(group), len(members), ", ".join(members)) for group, members in sorted(lone.items())]
         text = f"{sum(map(len, lone.values())):,} species {told}."
         parts.append(Part(f"Names only in {side}", text, ("group", "species", "names"), rows, folded=True))
-        told = "For a person to look at: misspelt, or only alike. Nothing was joined for it."
-        parts.append(
-            Part(f"Names only in {side}, and the nearest name", told, ("group", "name", "nearest"), near, folded=True)
-        )
+        hint = "For a person to look at: misspelt, or only alike. Nothing was joined for it."
+        title = f"Names only in {side}, and the nearest name"
+        parts.append(Part(title, hint, ("group", "name", "nearest"), near, folded=True))
     joined = [[(row["group"], row["folder"], row["listed"], row["how"]) for row in report[key]] for key in (
         "joined", "would_join_if_normalised"
     )]  # fmt: skip
@@ -114,9 +113,8 @@ def bad_photos(manifest: Manifest) -> Part:
     if bad.empty:
         return Part("Photos in no split", "None: every photo is used.")
     rows = list(bad[["image_path", "reason"]].head(LONGEST).itertuples(index=False, name=None))
-    text = f"{len(bad):,} photos cannot be read or were left out; the manifest has them with the reason." + _more(
-        len(bad)
-    )
+    text = f"{len(bad):,} photos cannot be read or were left out; the manifest has them with the reason."
+    text += _more(len(bad))
     return Part("Photos in no split", text, ("photo", "reason"), rows, folded=True)
 
 
@@ -126,8 +124,8 @@ def duplicates(manifest: Manifest) -> Part:
     sizes = good["duplicate_group"].value_counts()
     many = good[good["duplicate_group"].isin(sizes[sizes > 1].index)].sort_values(["duplicate_group", "image_path"])
     equal = int((good["sha256"].duplicated(keep=False) & (good["sha256"] != "")).sum())
-    names = many.groupby("duplicate_group")["species"].nunique()
-    two = many[many["duplicate_group"].isin(names[names > 1].index)]
+    under = many.groupby("duplicate_group")["species"].nunique()
+    two = many[many["duplicate_group"].isin(under[under > 1].index)]
     text = (
         f"{len(many):,} photos look like another one or are of the same observation, and stay in its split "
         f"({int((sizes > 1).sum()):,} groups; {equal:,} of the photos are equal to the byte). "

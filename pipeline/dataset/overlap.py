@@ -68,18 +68,8 @@ def venn(overlap: Overlap, title: str, path: Path) -> None:
     axes.legend(handles=_sides(), loc="lower center", bbox_to_anchor=(0.5, -0.06), ncols=2, frameon=False)
     box = {"boxstyle": "round,pad=0.6", "facecolor": "0.96", "edgecolor": "0.8"}
     text = "\n".join(overlap.told)
-    axes.text(
-        0.5,
-        -0.1,
-        text,
-        transform=axes.transAxes,
-        ha="center",
-        va="top",
-        ma="left",
-        family="monospace",
-        fontsize=9,
-        bbox=box,
-    )
+    style = {"ha": "center", "va": "top", "ma": "left", "family": "monospace", "fontsize": 9, "bbox": box}
+    axes.text(0.5, -0.1, text, transform=axes.transAxes, **style)
     save(figure, path)
 
 

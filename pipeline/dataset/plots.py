@@ -142,7 +142,7 @@ def splits(rows: pd.DataFrame, path: Path) -> None:
     """Photos of each split, per group and of all: the bar shows the share, the text the number."""
     good = rows[rows["ok"]]
     table = good.groupby(["group", "split"]).size().unstack(fill_value=0).reindex(columns=list(SPLITS), fill_value=0)
-    table.loc["all"] = table.sum()
+    table = pd.concat([table, table.sum().to_frame("all").T])
     share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
     figure, axes = plt.subplots(figsize=(9, 1.4 + 0.36 * len(table)))
     left = np.zeros(len(table))

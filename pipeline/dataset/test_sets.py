@@ -38,8 +38,6 @@ def draw_test_sets(
     a tier has too few, the whole set shrinks, so that its shares stay true; where it has none, the set is empty; the
     summary says why. The draw depends on the seed, the set's name and the photos' paths, not on the order of the rows.
     """
-    if test.empty:
-        raise DataError("the test split is empty, so no test set can be drawn; lower train_val_split.train_size")
     available = test["species"].value_counts()
     if unknown := sorted(set(available.index) - set(ranking)):
         raise DataError(f"{len(unknown)} species of the test split have no rank, e.g. {unknown[0]!r}")
@@ -56,9 +54,11 @@ Parts = tuple["pd.Series[int]", "pd.Series[int]", dict[str, Any]]  # tier and ta
 def _balanced(photos: pd.Series[int], size: int) -> Parts:
     """Equally many photos of every species that has test photos."""
     there = photos[photos > 0]
-    each = min(size // len(there), int(there.min()))
+    each = min(size // len(there), int(there.min())) if len(there) else 0
     summary: dict[str, Any] = {"asked": size, "photos_per_species": each}
-    if each == 0:
+    if there.empty:
+        summary["note"] = "the test split is empty; lower train_val_split.train_size or add photos"
+    elif each == 0:
         summary["note"] = f"{len(there)} species do not fit into {size} photos"
     elif each < size // len(there):
         summary["note"] = f"{there.idxmin()} has only {each} test photos"
@@ -113,7 +113,7 @@ def _draw(
         generator = np.random.default_rng([*seed.encode(), *str(name).encode()])
         chosen = np.sort(generator.permutation(len(members))[: target[name]])
         parts.append(members.iloc[chosen])
-    rows = pd.concat(parts)[["image_path", "group", "species"]]
+    rows = pd.concat([ordered.iloc[:0], *parts])[["image_path", "group", "species"]]
     rows = rows.assign(tier=tier[rows["species"]].to_numpy(), rank=rows["species"].map(rank))
     rows = rows.sort_values(["rank", "image_path"]).reset_index(drop=True)
     actual = rows["species"].value_counts()

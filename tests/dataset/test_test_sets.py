@@ -119,9 +119,11 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     assert first["DI1"].rows["image_path"].tolist() != other["DI1"].rows["image_path"].tolist()
 
 
-def test_an_empty_test_split_says_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"the test split is empty.*lower train_val_split\.train_size"):
-        draw({})
+def test_an_empty_test_split_gives_empty_sets_that_say_so() -> None:
+    sets = draw({"a": 0, "b": 0})
+    assert all(drawn.rows.empty and list(drawn.rows.columns) == COLUMNS for drawn in sets.values())
+    assert sets["balanced"].summary["note"].startswith("the test split is empty; lower train_val_split.train_size")
+    assert sets["DI1"].summary["note"] == "tier 1 of 2 has only 0 test photos, and the shares are kept"
 
 
 def test_a_species_without_rank_is_named() -> None:
