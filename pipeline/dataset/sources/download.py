@@ -26,10 +26,12 @@ def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: st
 
     photos: what `open_data.search` wrote. A photo has the path <group>/<species>/<photo_id>.<extension> below root and is
     there only whole and decodable; one that cannot be had or decoded is a row with a reason, and is asked for again the
-    next time. known: the ledger of an earlier run (or an empty one): a photo whose bytes are not its own is fetched
-    again. Three photos in a row without any answer raise NetworkError; what has arrived stays.
+    next time. known: the ledger of an earlier run (or an empty one): a photo that has other bytes by now, or came from
+    another address (in another size), is fetched again. Three photos in a row without any answer raise NetworkError;
+    what has arrived stays.
     """
-    hashes = dict(zip(known["image_path"], known["sha256"], strict=True)) if len(known) else {}
+    had = known[known["ok"].astype(bool)]
+    earlier = dict(zip(had["image_path"], zip(had["url"], had["sha256"], strict=True), strict=True))
     rows, unanswered = [], 0
     for photo in progress(photos[[*FACTS, "extension"]].itertuples(index=False), len(photos), "download"):
         *facts, extension = photo
@@ -40,7 +42,7 @@ def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: st
         try:
             if f".{extension}" not in EXTENSIONS:
                 raise UnreadableImage(f"{extension!r} is no format that is read")
-            digest = _kept(root / path, hashes.get(path)) or _fetch(url, root / path, get)
+            digest = _kept(root / path, url, earlier.get(path)) or _fetch(url, root / path, get)
             rows.append(row | {"sha256": digest, "ok": True, "reason": ""})
             unanswered = 0
         except (Refused, UnreadableImage) as error:
@@ -54,15 +56,15 @@ def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: st
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _kept(path: Path, digest: str | None) -> str | None:
-    """The hash of a photo that is there and right: the ledger's bytes or, where no ledger tells, a whole picture."""
+def _kept(path: Path, url: str, earlier: tuple[str, str] | None) -> str | None:
+    """The hash of a photo that is there and right: the ledger's address and bytes or, without a ledger, a whole picture."""
     if not path.is_file():
         return None
     there = sha256(path)
-    if digest:
-        if there == digest:
+    if earlier:
+        if (url, there) == earlier:
             return there
-        log.warning("  %s is not what was downloaded; it is fetched again", path)
+        log.warning("  %s is not what is asked for; it is fetched again", path)
         return None
     try:
         decode(path)

@@ -168,6 +168,14 @@ def test_a_photo_that_changed_on_disk_is_fetched_again(fetch: Fetch, host: Serve
     assert path.read_bytes() == jpeg(4)
 
 
+def test_another_size_is_fetched_anew(host: Server, tmp_path: Path, asking: Any) -> None:
+    host.pages |= {f"/photos/{i}/large.jpg": Answer(jpeg(50 + i)) for i in (1, 2)}
+    medium = download(asked_for(2), tmp_path, asking(), f"{host.url}/photos", "medium", NONE)
+    large = download(asked_for(2), tmp_path, asking(), f"{host.url}/photos", "large", medium)
+    assert large["image_path"].equals(medium["image_path"])
+    assert (tmp_path / large["image_path"][0]).read_bytes() == jpeg(51)
+
+
 def test_disk_full_is_an_error_and_leaves_nothing_half(
     fetch: Fetch, host: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
