@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Build the regional data set: region, download, analyse, match, copy, verify, split, label, manifest, plots."""
+"""Build the regional data set.
+
+Stages: region, download, analyse, match, copy, verify, split, label, manifest, plots, test_sets, card."""
 
 from __future__ import annotations
 

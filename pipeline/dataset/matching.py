@@ -26,9 +26,9 @@ class Joined(NamedTuple):
 @dataclass(frozen=True)
 class Match:
     """matched holds the folders' spelling; only_photos and only_region what has no partner on the other side (names of
-    a list without groups under "*"); joined: what of matched is spelt differently; offered: what would be joined if
-    normalised names counted; ambiguous: {group: {listed name: [folders]}}, a listed name that several folders fit, which
-    is not joined."""
+    a list without groups under ANY_GROUP); joined: what of matched is spelt differently; offered: what would be joined
+    if normalised names counted; ambiguous: {group: {listed name: [folders]}}, a listed name that several folders fit,
+    which is not joined."""
 
     matched: dict[str, list[str]]
     only_photos: dict[str, list[str]]

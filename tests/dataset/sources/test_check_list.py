@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,26 @@ def test_page_one_that_is_not_there_is_an_error(base: str, server: Server, tmp_p
     with pytest.raises(Refused, match=r"page=1&view=plain is not given: status 404"):
         crawl(base, 104, tmp_path, asking())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_takes_nothing_more_ends_it_and_the_same_call_goes_on(
+    base: str, server: Server, tmp_path: Path, asking: Any, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    real, calls = Path.touch, []
+
+    def refused(path: Path, *rest: Any, **more: Any) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(error, os.strerror(error), str(path))
+        real(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "touch", refused)
+    with pytest.raises(OSError, match=os.strerror(error)):
+        crawl(base, 104, tmp_path, asking())
+    assert [path.name for path in tmp_path.iterdir()] == ["page_0001.html"]
+    assert crawl(base, 104, tmp_path, asking()) == WHOLE
+    assert server.times() == {page(1): 1, page(2): 2, page(3): 1, page(4): 1}
 
 
 CHANGED = {

@@ -189,6 +189,13 @@ def test_a_cut_table_is_an_error_and_not_a_smaller_region(snapshot: Path, part: 
     assert not (snapshot.parent / "photos.parquet").exists()
 
 
+def test_what_a_killed_query_left_behind_is_cleared_away(snapshot: Path) -> None:
+    (snapshot.parent / ".photos.spill").mkdir()
+    (snapshot.parent / ".photos.spill" / "duckdb_temp_storage.tmp").write_text("half")
+    (snapshot.parent / ".photos.tmp.parquet").write_text("half")
+    assert len(ask(snapshot)[1]) == 7
+
+
 def test_no_table_at_all(snapshot: Path) -> None:
     (snapshot / "taxa.csv.gz").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"taxa.csv.gz|cannot be queried"):
