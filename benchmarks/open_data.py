@@ -137,8 +137,8 @@ def main() -> None:
             sys.exit(done.stderr)
         result["queries"][name] = json.loads(done.stdout)
         print(name, result["queries"][name], flush=True)
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    RESULTS.write_text(json.dumps(known | {str(given.photos): result}, indent=2) + "\n")
+        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        RESULTS.write_text(json.dumps(known | {str(given.photos): result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
