@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from pipeline.console import log
@@ -123,6 +123,7 @@ def distribution(composition: Composition, inverse: bool, title: str, path: Path
         axis = getattr(axes, f"{counted}axis")
         axis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_minor_formatter(NullFormatter())
         getattr(axes, f"{shared}axis").set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8, labelbottom=k + columns >= len(curves))

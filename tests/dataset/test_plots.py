@@ -43,11 +43,12 @@ def test_any_counts_can_be_drawn(tmp_path: Path, counts: dict[str, int]) -> None
 def texts(draw: Callable[..., None], *arguments: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All texts of a figure, as it is about to be saved."""
     found: list[str] = []
-    monkeypatch.setattr(
-        plots.plt.Figure,
-        "savefig",
-        lambda self, path, **_: found.extend(t.get_text() for t in self.findobj(plots.plt.Text)),
-    )
+
+    def read(figure: Any, path: Path, **_: Any) -> None:
+        figure.canvas.draw()  # only then the ticks have their labels
+        found.extend(text.get_text() for text in figure.findobj(plots.plt.Text))
+
+    monkeypatch.setattr(plots.plt.Figure, "savefig", read)
     draw(*arguments, Path("never.png"))
     return found
 
@@ -92,10 +93,13 @@ def test_groups_are_merged_by_name() -> None:
 
 
 def test_distribution_tells_the_median_of_each_group(texts_of: Callable[..., list[str]]) -> None:
-    told = texts_of(plots.distribution, {"A": {"a": 1, "b": 5, "c": 9}, "B": {"d": 2, "e": 3}, "C": {}}, False, "CDF")
-    assert "A: 3 species, median 5" in told
-    assert "B: 2 species, median 2.5" in told
+    groups = {"A": {"a": 14, "b": 50, "c": 90}, "B": {"d": 20, "e": 30}, "C": {}}
+    told = texts_of(plots.distribution, groups, False, "CDF")
+    assert "A: 3 species, median 50" in told
+    assert "B: 2 species, median 25" in told
     assert not [text for text in told if text.startswith("C:")]
+    assert "30" in told
+    assert not [text for text in told if "$" in text]  # markup of ticks, which is not read as such
 
 
 def test_splits_of_two_groups_and_an_empty_split(tmp_path: Path, texts_of: Callable[..., list[str]]) -> None:
