@@ -15,7 +15,19 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.files import safe_name, write_text
-from pipeline.sections import Dataset, Global, MonteCarlo, Paths, Quantize, Route, Section, Split, TestSets, WebCrawl
+from pipeline.sections import (
+    Dataset,
+    Global,
+    Labels,
+    MonteCarlo,
+    Paths,
+    Quantize,
+    Route,
+    Section,
+    Split,
+    TestSets,
+    WebCrawl,
+)
 from pipeline.sections_region import Region
 from pipeline.sections_training import Cache, Main
 
@@ -29,6 +41,7 @@ class Config(Section):
     train_val_split: Split = Split()
     dataset: Dataset = Dataset()
     test_sets: TestSets = TestSets()
+    labels: Labels = Labels()
     main: Main = Main()
     cache: Cache = Cache()
     quantize: Quantize = Quantize()

@@ -60,7 +60,15 @@ class WebCrawl(Section):
 
 class Split(Section):
     train_size: float = Field(0.8, gt=0, lt=1, description="share of the photos to train on")
-    val_size: float | None = Field(None, gt=0, lt=1, description="share that chooses; none: half of what train leaves")
+    val_size: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share that chooses; none: half of what train leaves; 0: no val, nothing can be trained",
+    )
+    official: bool = Field(
+        False, description="the format's own parts; a lone held-out one is test, then val_size is drawn from train"
+    )
     random_state: int = Field(42, ge=0, description="the seed of every random draw")
     dominant_threshold: float = Field(0.5, gt=0, le=1, description="share of the photos that the dominant species hold")
 
@@ -79,9 +87,50 @@ class Split(Section):
         return 1 - self.train_size - self.val_share
 
 
+class Labels(Section):
+    """Which species are dominant, and what is a label; train_val_split.dominant_threshold is the share."""
+
+    mode: Literal["dominant", "full", "just_other", "binary"] = Field(
+        "dominant",
+        description="dominant species and Other | every species | only those not dominant | Dominant and Other",
+    )
+    scope: Literal["group", "merged"] = Field("group", description="the share is of each group, or of all photos")
+    ties: Literal["inclusive", "minimal"] = Field(
+        "inclusive", description="species with as many photos as the last dominant one are dominant, too | are not"
+    )
+    weights: Path | None = Field(
+        None,
+        description="rank by how often the region sees a species: JSON {group: {species: n}} or parquet; none: photos",
+    )
+
+
+class Store(Section):
+    """How photos are re-encoded (JPEG, upright, EXIF dropped); models of such photos take recipe.crop 1."""
+
+    size: int = Field(0, ge=0, le=2048, description="side, px; 0 keeps the photos as they are")
+    crop: float = Field(0.875, gt=0, le=1, description="central share that is kept")
+    fit: Literal["squash", "square"] = Field("squash", description="the whole frame squeezed, or its central square")
+    quality: int = Field(90, ge=1, le=95, description="of the JPEG")
+
+
 class Dataset(Section):
+    format: Literal["folder", "flat", "inat2017", "inat_json", "cub200", "nabirds", "table"] = Field(
+        "folder",
+        description="what src_dataset is: group/species/photo | class/photo | iNaturalist 2017 | 2018, 2019, 2021 (JSON "
+        "beside photos or their tar) | CUB-200-2011 | NABirds | photos.csv with a row per photo; or an archive of it",
+    )
+    kingdom: str = Field("", description="inat_json: this kingdom only, e.g. Animalia; empty: all")
+    categories: tuple[int, int] | None = Field(None, description="inat_json: only category ids from first to last")
     demo: bool = Field(False, description="draw the embedded demo set first: src_dataset must end in /photos")
-    copy_mode: Literal["copy", "hardlink", "symlink"] = Field("hardlink", description="hardlink copies where it must")
+    copy_mode: Literal["copy", "hardlink", "symlink", "reflink"] = Field(
+        "hardlink", description="hardlink and reflink copy where they must"
+    )
+    compare: Literal["time", "hash"] = Field(
+        "time", description="a copy is right with the same size and time of change; hash: with the same SHA-256, too"
+    )
+    store: Store = Store()
+    verify: bool = Field(True, description="false trusts the photos: not opened, no hashes, no look-alikes found")
+    min_images: int = Field(0, ge=0, description="species with fewer readable photos are left out; 0: none is")
     near_duplicates: bool = Field(True, description="keep look-alike photos (copies, flips, turns) in one split")
     examples: int = Field(4, ge=0, le=12, description="photos per species on the examples sheets; 0: no sheets")
     workers: int = Field(0, ge=0, description="processes that verify and draw; 0 takes every core")

@@ -163,7 +163,10 @@ def test_all_slips_are_told_at_once(refused: Callable[..., str]) -> None:
         ("train_val_split:\n  random_state: -1", "Input should be greater than or equal to 0"),
         ("train_val_split:\n  train_size: 0.8\n  val_size: 0.2", "nothing to test on; lower one of them"),
         ("main:\n  epochs: 3\n  warmup_epochs: 3", "warmup_epochs 3.0 must be below epochs 3"),
-        ("dataset:\n  copy_mode: move", "copy_mode (is 'move'): Input should be 'copy', 'hardlink' or 'symlink'"),
+        (
+            "dataset:\n  copy_mode: move",
+            "copy_mode (is 'move'): Input should be 'copy', 'hardlink', 'symlink' or 'reflink'",
+        ),
         ("route:\n  threshold: 1.5", "threshold must be auto or lie in [0, 1]"),
         ("route:\n  rule: deferral", "rule deferral learns from a share of val; set learn_share, e.g. 0.3"),
         ("route:\n  stages: [main, cache_0.5_0]", "stages must name each model once, main last"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from pipeline.dataset.formats.folder import Photo
+from pipeline.dataset.formats.base import Photo
 
 Composition = dict[str, dict[str, int]]
 

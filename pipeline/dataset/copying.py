@@ -1,43 +1,76 @@
-"""Bring the matched photos into the regional data set: copy, hard link or symbolic link; run again, it does the rest."""
+"""Bring the matched photos into the regional data set: copied, linked or re-encoded; run again, it does the rest.
+
+What is right already is kept: the same file (links), or the same size and time of change, as rsync has it; with `exact`
+the same SHA-256 too. Every file appears whole or not at all.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import IO
 
-from pipeline.dataset.formats.folder import Photo
-from pipeline.files import replacing
+from pipeline.console import log
+from pipeline.dataset.archives import Member, extract
+from pipeline.dataset.formats.base import Photo
+from pipeline.errors import DataError
+from pipeline.files import sha256
+
+FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
+REFUSED = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
+TEMPORARY = ".ommatidia.tmp"  # one per folder, so that what a killed run left is written over
 
 
-def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str) -> Counter[str]:
+def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool = False) -> Counter[str]:
     """Place each photo at the same relative path below dst; counts of "copied", "linked", "kept" (was right already).
 
-    A hard link that the file systems refuse becomes a copy. The paths are those of a directory listing, so no part of
-    one can be ".." or hold a slash.
+    mode: copy | hardlink | symlink | reflink. A link that the file systems refuse becomes a copy. The paths are those of
+    a listing, so no part of one can be "..".
     """
+    photos = list(photos)
     counts: Counter[str] = Counter()
-    for photo in photos:
-        source, target = src / photo.path, dst / photo.path
-        counts["kept" if placed(source, target, mode) else place_one(source, target, mode)] += 1
-    return counts
+    for source, target in unplaced(photos, src, dst, mode, exact):
+        counts[place_one(source, target, mode)] += 1
+    if mode == "reflink" and counts["copied"]:
+        log.info("  the file system cannot share blocks (reflink), so %d photos were copied", counts["copied"])
+    counts["kept"] = len(photos) - counts.total()
+    return +counts
 
 
-def placed(source: Path, target: Path, mode: str) -> bool:
-    """Whether target already is what `mode` makes of source; also where both are the same folder."""
-    if not target.exists():
-        return False
-    if target.parent.samefile(source.parent):
-        return True
+def unplaced(
+    photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """Source and target of each photo that is not yet what `mode` makes of it; none where both are the same folder."""
+    for folder, members in groupby(photos, key=lambda photo: photo.path.rpartition("/")[0]):
+        source, target = src / folder, dst / folder
+        if target.is_dir() and target.samefile(source):
+            continue
+        there = {entry.name for entry in os.scandir(target)} if target.is_dir() else set()
+        for photo in members:
+            name = photo.path.rpartition("/")[2]
+            pair = source / name, target / name
+            if name not in there or not _right(*pair, mode, exact):
+                yield pair
+
+
+def _right(source: Path, target: Path, mode: str, exact: bool) -> bool:
+    found = target.lstat()
     if mode == "symlink":
-        return target.is_symlink() and target.samefile(source)
-    a, b = source.stat(), target.stat()
-    same_file = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
-    alike = (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
-    return not target.is_symlink() and (alike and not same_file if mode == "copy" else alike or same_file)
+        return target.is_symlink() and target.exists() and target.samefile(source)
+    wanted = source.stat()
+    if stat.S_ISLNK(found.st_mode):
+        return False
+    if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+        return mode == "hardlink"
+    alike = (found.st_size, found.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns)
+    return alike and (not exact or sha256(source) == sha256(target))
 
 
 def place_one(source: Path, target: Path, mode: str) -> str:
@@ -45,20 +78,70 @@ def place_one(source: Path, target: Path, mode: str) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == "copy":
         return _copy(source, target)
-    target.unlink(missing_ok=True)
-    if mode == "symlink":
-        target.symlink_to(source.resolve())
-        return "linked"
+    make = {"symlink": _symlink, "hardlink": _hardlink, "reflink": _reflink}[mode]
     try:
-        os.link(source.resolve(), target)
+        make(source, target)
+    except FileExistsError:
+        target.unlink()
+        make(source, target)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if mode == "symlink" or error.errno not in REFUSED:
             raise
         return _copy(source, target)
     return "linked"
 
 
+def _symlink(source: Path, target: Path) -> None:
+    target.symlink_to(source.resolve())
+
+
+def _hardlink(source: Path, target: Path) -> None:
+    os.link(source.resolve() if source.is_symlink() else source, target)
+
+
+def _reflink(source: Path, target: Path) -> None:
+    temporary = target.with_name(TEMPORARY)
+    with source.open("rb") as data, temporary.open("wb") as out:
+        fcntl.ioctl(out.fileno(), FICLONE, data.fileno())
+    _finish(temporary, target, source.stat().st_mtime_ns)
+
+
 def _copy(source: Path, target: Path) -> str:
-    with replacing(target) as temporary:
-        shutil.copy2(source, temporary)
+    temporary = target.with_name(TEMPORARY)
+    shutil.copyfile(source, temporary)
+    _finish(temporary, target, source.stat().st_mtime_ns)
     return "copied"
+
+
+def write(data: bytes, target: Path, modified_ns: int) -> None:
+    """Write a photo's bytes whole, with the time of change of what it was made from."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(TEMPORARY)
+    temporary.write_bytes(data)
+    _finish(temporary, target, modified_ns)
+
+
+def _finish(temporary: Path, target: Path, modified_ns: int) -> None:
+    """Give a file its time and its name. It is not flushed to the disk: after a power cut the next run finds it wrong
+    and makes it again, and waiting for the disk at each of a hundred thousand photos would take hours."""
+    os.utime(temporary, ns=(modified_ns, modified_ns))
+    temporary.replace(target)
+
+
+def place_from_archive(photos: Iterable[Photo], archive: Path, dst: Path) -> Counter[str]:
+    """Take photos out of an archive in one pass, those that are there already excepted; one that it lacks is an error."""
+    photos = list(photos)
+    wanted = {photo.path for photo in photos if not (dst / photo.path).is_file()}
+    left = set(wanted)
+
+    def take(member: Member, data: IO[bytes]) -> None:
+        write(data.read(), dst / member.name, member.modified * 10**9)
+        left.discard(member.name)
+
+    if wanted:
+        extract(archive, take, wanted)
+    if left:
+        raise DataError(
+            f"{archive} lacks {len(left)} of the photos listed, e.g. {min(left)}; is it the archive of them?"
+        )
+    return +Counter(copied=len(wanted), kept=len(photos) - len(wanted))

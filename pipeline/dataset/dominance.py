@@ -1,4 +1,8 @@
-"""Dominant species by cumulative share: rule B6, per group, inclusive ties, exact at the threshold."""
+"""Dominant species by cumulative share: rule B6 and its variants, exact at the threshold.
+
+The rule, and the default: the smallest head of a group's ranked species that reaches the threshold, with all that tie with
+its last. Variants: the smallest head alone (minimal), all groups ranked as one (merged).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ from pipeline.dataset.composition import Composition
 from pipeline.errors import DataError
 
 
-def dominant_species(counts: Mapping[str, int], threshold: float) -> list[str]:
+def dominant_species(counts: Mapping[str, int], threshold: float, minimal: bool = False) -> list[str]:
     """The smallest head of the ranked species that reaches `threshold` of the images, with all that tie with its last.
 
-    counts: images per species of one group; ties keep the mapping's order. The comparison is exact: the threshold is
-    taken as the decimal number that was written. A threshold below the first species' share is an error.
+    counts: images per species of one group; ties keep the mapping's order. minimal: without those that tie. The comparison
+    is exact: the threshold is taken as the decimal number that was written. A threshold below the first species' share
+    is an error.
     """
     share = Fraction(str(threshold))
     if not 0 <= share <= 1:
@@ -31,25 +36,34 @@ def dominant_species(counts: Mapping[str, int], threshold: float) -> list[str]:
             f"Minimum: {minimum:.4f}"
         )
     reached = 0
-    for _, n in ranked:
+    for k, (_, n) in enumerate(ranked, 1):
         reached += n
         if reached >= share * total:
-            return [name for name, count in ranked if count >= n]
+            return [name for i, (name, count) in enumerate(ranked) if i < k or (count >= n and not minimal)]
     raise AssertionError("the last species always reaches a threshold of at most 1")
 
 
-def dominant_of_groups(composition: Composition, threshold: float) -> dict[str, list[str]]:
-    """Rule B6 for each group by itself."""
-    return {group: dominant_species(counts, threshold) for group, counts in composition.items()}
+def dominant_of_groups(
+    composition: Composition, threshold: float, minimal: bool = False, merged: bool = False
+) -> dict[str, list[str]]:
+    """Rule B6 for each group by itself, or, merged, for all species as one group; ties go by group, then name."""
+    if not merged:
+        return {group: dominant_species(counts, threshold, minimal) for group, counts in composition.items()}
+    everything = {name: n for group in sorted(composition) for name, n in sorted(composition[group].items())}
+    chosen = dominant_species(everything, threshold, minimal)
+    return {group: [name for name in chosen if name in counts] for group, counts in composition.items()}
 
 
-def rank_species(composition: Composition, threshold: float) -> tuple[list[str], int]:
+def rank_species(
+    composition: Composition, threshold: float, minimal: bool = False, merged: bool = False
+) -> tuple[list[str], int]:
     """All species in rank order for the windows of caches, and the number n of dominant ones, which come first.
 
     Within the dominant ones, and within the rest, by images (most first), then group, then name. With one group this is
     the users' rank file; with several, window 0 is exactly the dominant species of all groups.
     """
-    dominant = {(group, name) for group, names in dominant_of_groups(composition, threshold).items() for name in names}
-    rows = [(group, name, n) for group, counts in composition.items() for name, n in counts.items() if n > 0]
+    by_group = dominant_of_groups(composition, threshold, minimal, merged)
+    dominant = {(group, name) for group, names in by_group.items() for name in names}
+    rows = [(group, name, n) for group, counts in composition.items() for name, n in counts.items()]
     rows.sort(key=lambda row: ((row[0], row[1]) not in dominant, -row[2], row[0], row[1]))
     return [name for _, name, _ in rows], len(dominant)

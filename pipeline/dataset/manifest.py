@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.composition import Composition, compose
-from pipeline.dataset.formats.folder import Photo
+from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.splitting import SPLITS
 from pipeline.errors import DataError
 from pipeline.files import replacing, sha256
@@ -19,11 +19,13 @@ from pipeline.labels import LabelSpace
 
 COLUMNS = ["image_path", "group", "species", "label_id", "split"]
 COLUMNS += ["sha256", "width", "height", "duplicate_group", "ok", "reason"]
+KNOWN = ["observation", "licence", "holder"]  # columns that are there when the format knows them of any photo
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """rows: a table with COLUMNS; root: what image_path is relative to; labels: the space of label_id."""
+    """rows: a table with COLUMNS, and those of KNOWN that are known; root: what image_path is relative to; labels: the
+    space of label_id."""
 
     rows: pd.DataFrame
     root: Path
@@ -37,7 +39,7 @@ class Manifest:
 
     def composition(self) -> Composition:
         """Images per species over all splits."""
-        good = self.rows[self.rows["ok"]]
+        good = self.rows[self.rows["split"] != ""]
         return compose(Photo(*row) for row in good[["image_path", "group", "species"]].itertuples(index=False))
 
     def species(self) -> LabelSpace:
@@ -47,7 +49,7 @@ class Manifest:
 
 def write_manifest(folder: Path, rows: pd.DataFrame, labels: LabelSpace, seed: int) -> None:
     """Write dataset_manifest.parquet and its train/val/test views into `folder`."""
-    rows = rows[COLUMNS]
+    rows = rows[COLUMNS + [name for name in KNOWN if name in rows and rows[name].any()]]
     metadata = {"labels": list(labels.names), "label_hash": labels.hash, "seed": seed}
     for name in ("dataset_manifest", *SPLITS):
         part = rows if name == "dataset_manifest" else rows[rows["split"] == name]

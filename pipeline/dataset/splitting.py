@@ -1,4 +1,4 @@
-"""One train / val / test split for all models of an experiment: by species, near-duplicates together, by seed.
+"""One train / val / test split for all models of an experiment: by species, look-alikes together, by seed or official.
 
 The split knows nothing of thresholds, so a threshold never moves a photo. It depends on the photos' bytes and the seed,
 not on paths or the order of a listing.
@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.errors import DataError
 
 SPLITS = ("train", "val", "test")
+STRADDLES = "stays with photos of the official {} part (looks like one, or is of the same observation)"
 
 
 def split(photos: pd.DataFrame, val_share: float, test_share: float, seed: int) -> pd.Series:
     """Split of each row ("" for photos that are not ok). Columns used: species, sha256, duplicate_group, ok.
 
     Each species gives round(n x share) photos to val and to test, at least one each when it has three or more groups of
-    look-alikes; with fewer, all its photos go to train. A group of look-alikes goes whole, with the alphabetically
-    first of its species.
+    look-alikes; with fewer, all its photos go to train. A share of 0 makes no such part. A group of look-alikes goes
+    whole, with the alphabetically first of its species.
     """
+    shares = {name: share for name, share in (("test", test_share), ("val", val_share)) if share > 0}
     good = photos[photos["ok"]]
     groups = good.groupby("duplicate_group").agg(
         species=("species", "min"), key=("sha256", "min"), n=("sha256", "size")
@@ -29,28 +37,65 @@ def split(photos: pd.DataFrame, val_share: float, test_share: float, seed: int) 
     groups["draw"] = [hashlib.sha256(f"{seed}:{key}".encode()).hexdigest() for key in groups["key"]]
     chosen: dict[int, str] = {}
     for _, members in groups.sort_values("draw").groupby("species", sort=True):
-        chosen.update(_fill(members, val_share, test_share))
+        chosen.update(_fill(members, shares))
     return photos["duplicate_group"].map(chosen).where(photos["ok"], "").fillna("").astype(str)
 
 
-def _fill(members: pd.DataFrame, val_share: float, test_share: float) -> dict[int, str]:
-    total = int(members["n"].sum())
-    if len(members) < 3:
+def _fill(members: pd.DataFrame, shares: Mapping[str, float]) -> dict[int, str]:
+    if len(members) <= len(shares):
         return dict.fromkeys(members.index, "train")
-    room = {"test": max(1, round(total * test_share)), "val": max(1, round(total * val_share))}
+    sizes: dict[int, int] = dict(zip(members.index, members["n"].tolist(), strict=True))
+    left_for_train = total = sum(sizes.values())
+    room = {name: max(1, round(total * share)) for name, share in shares.items()}
     chosen: dict[int, str] = {}
-    for group, n in zip(members.index, members["n"], strict=True):
-        left_for_train = total - sum(members["n"][list(chosen)])
+    for group, n in sizes.items():
         name = next((s for s in room if room[s] >= n and left_for_train > n), "train")
         chosen[group] = name
+        left_for_train -= n
         if name != "train":
             room[name] -= n
     for name in room:  # where groups are larger than the room, each split gets the smallest group that can be spared
         if name not in chosen.values():
             held = Counter(chosen.values())
-            spare = [group for group in members.index if held[chosen[group]] > 1]
-            chosen[min(spare, key=members["n"].__getitem__)] = name
+            spare = [group for group in sizes if held[chosen[group]] > 1]
+            chosen[min(spare, key=sizes.__getitem__)] = name
     return chosen
+
+
+def official_split(photos: pd.DataFrame, val_share: float, seed: int) -> tuple[pd.Series, pd.Series]:
+    """Split and reason of each row by the column `official`; photos without an official part count as train.
+
+    Where only one part is held out officially, it is the test part, and val is drawn from train (val_share of it). A
+    photo whose look-alikes or observation lie in another part stays only in the last of train, val, test; elsewhere it
+    is left out (split "") with the reason.
+    """
+    parts = set(photos["official"]) - {""}
+    if not parts & {"val", "test"}:
+        raise DataError("the photos have no official split (train_val_split.official); their format knows of none")
+    order = {"": 0, "train": 0, "val": 1 if "test" in parts else 2, "test": 2}
+    part = photos["official"].map(order)
+    last = part.where(photos["ok"], -1).groupby(photos["duplicate_group"]).transform("max")
+    straddles = photos["ok"] & (part < last)
+    chosen = part.map(dict(enumerate(SPLITS))).where(photos["ok"] & ~straddles, "")
+    if not {"val", "test"} <= parts and val_share:
+        drawn = split(photos.assign(ok=chosen == "train"), val_share, 0, seed)
+        chosen = chosen.mask(drawn == "val", "val")
+    return chosen, last.map(lambda last: STRADDLES.format(SPLITS[last])).where(straddles, "")
+
+
+def keep_together(groups: NDArray[np.int64], observations: pd.Series) -> NDArray[np.int64]:
+    """Groups of look-alikes (-1: none) joined where their photos share an observation ("": unknown); numbered by first
+    appearance."""
+    known = (observations != "").to_numpy() & (groups >= 0)
+    if not known.any():
+        return groups
+    n = int(groups.max()) + 1
+    names = pd.factorize(observations[known])[0]
+    edges = coo_array((np.ones(len(names), np.int8), (groups[known], n + names)), shape=(n + names.max() + 1,) * 2)
+    component = connected_components(edges, directed=False)[1]
+    joined = groups.copy()
+    joined[groups >= 0] = pd.factorize(component[groups[groups >= 0]])[0]
+    return joined
 
 
 def leaks(photos: pd.DataFrame) -> int:

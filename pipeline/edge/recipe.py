@@ -114,13 +114,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def preprocess(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
     """Crop and resize (anti-aliased bilinear) to what the network takes: uint8, (size, size, 3), RGB."""
     width, height = image.size
+    size = (recipe.size, recipe.size)
+    if size == (width, height) and recipe.crop == 1:
+        return np.asarray(image)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=view(width, height, recipe)))
+
+
+def view(width: int, height: int, recipe: Recipe) -> tuple[float, float, float, float]:
+    """The part of a photo that a recipe looks at: left, top, right, bottom, px."""
     if recipe.fit == "square":
         w = h = recipe.crop * min(width, height)
     else:
         w, h = recipe.crop * width, recipe.crop * height
     left, top = (width - w) / 2, (height - h) / 2
-    size = (recipe.size, recipe.size)
-    box = (left, top, left + w, top + h)
-    if size == (width, height) and recipe.crop == 1:
-        return np.asarray(image)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+    return left, top, left + w, top + h

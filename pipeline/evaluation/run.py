@@ -115,7 +115,7 @@ def _model(config: Config, manifest: Manifest, table: Predictions, precision: st
 
 def _write(manifest: Manifest, judged: Judged, folder: Path, name: str) -> None:
     """The users' report and the tables of one model or of the cascade."""
-    totals = supports(manifest.rows[manifest.rows["ok"]], judged.labels)
+    totals = supports(manifest.rows[manifest.rows["split"] != ""], judged.labels)
     train = supports(manifest.part("train"), judged.labels)
     known = judged.truth >= 0
     report = species_report(judged.truth[known], judged.answers[known], judged.labels, totals, train)

@@ -103,7 +103,7 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
     figures, runs, report, convergence, confusion = outputs
     names = manifest.species().names
     place = {name: i for i, name in enumerate(names)}
-    good = manifest.rows[manifest.rows["ok"]]
+    good = manifest.rows[manifest.rows["split"] != ""]
     day = Day(
         np.array([place[name] for name in rows["species"]]), settings.samples, species_mix(settings, names, good),
         settings.replacement, settings.every_species, settings.dirichlet,
@@ -143,7 +143,7 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
 def _pooled_report(subject: Subject, drawn: Any, manifest: Manifest) -> pd.DataFrame:
     """The users' report over the photos of all runs; answers outside the label space have a row of their own."""
     sample, known = subject.sample, subject.sample.truth >= 0
-    totals = supports(manifest.rows[manifest.rows["ok"]], subject.labels)
+    totals = supports(manifest.rows[manifest.rows["split"] != ""], subject.labels)
     train = supports(manifest.part("train"), subject.labels)
     report = species_report(
         sample.truth[known], sample.answers[known], subject.labels, totals, train, weights=drawn[known]

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.dominance import rank_species
+from pipeline.dataset.labelling import ranked
 from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
@@ -52,7 +52,7 @@ def left_out(folders: Sequence[Path]) -> int:
 
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
     threshold = None if config.cache.species else config.cache_threshold
-    ranking, n = rank_species(manifest.composition(), threshold or 1.0)
+    ranking, n = ranked(config.labels, manifest.composition(), threshold or 1.0)
     labels = window(ranking, config.cache.species or n, start)
     card = _card(config, manifest, config.cache, "cache", labels)
     return replace(card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.dataset.composition import compose, total
-from pipeline.dataset.formats.folder import Photo
+from pipeline.dataset.formats.base import Photo
 
 PHOTOS = [Photo("B/y/1", "B", "y"), Photo("A/z/1", "A", "z"), Photo("B/x/1", "B", "x"), Photo("B/y/2", "B", "y")]
 

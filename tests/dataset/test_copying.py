@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.copying import place
-from pipeline.dataset.formats.folder import Photo, folders, scan
+from pipeline.dataset import copying
+from pipeline.dataset.copying import place, place_from_archive
+from pipeline.dataset.formats.base import Photo, Want
+from pipeline.dataset.formats.folder import read
+from pipeline.errors import DataError
 
 
 @pytest.fixture
 def listed(photos: Path) -> list[Photo]:
-    return scan(photos, folders(photos, ["Aves", "Insecta"]))[0]
+    return read(photos, Want(("Aves", "Insecta"))).photos
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def kind(source: Path, target: Path) -> str:
     return "hardlink" if target.stat().st_ino == source.stat().st_ino else "copy"
 
 
-MODES = {"copy": "copied", "hardlink": "linked", "symlink": "linked"}
+MODES = {"copy": "copied", "hardlink": "linked", "symlink": "linked"}  # reflink needs a file system that can
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -130,3 +135,68 @@ def test_names_stay_as_they_are(tmp_path: Path, dst: Path) -> None:
     for mode in MODES:
         place([Photo(path, "Aves", "Aphis sp.")], tmp_path / "src", dst / mode, mode)
         assert (dst / mode / path).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_wrong_content_of_the_same_size_and_time_is_found_by_its_hash(
+    photos: Path, dst: Path, listed: list[Photo], exact: bool
+) -> None:
+    place(listed, photos, dst, "copy")
+    target = dst / listed[0].path
+    before = target.stat()
+    data = bytearray(target.read_bytes())
+    data[200] ^= 255
+    target.write_bytes(data)
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    counts = place(listed, photos, dst, "copy", exact)
+    assert counts == ({"copied": 1, "kept": 33} if exact else {"kept": 34})
+    assert (target.read_bytes() == (photos / listed[0].path).read_bytes()) == exact
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY])
+def test_reflink_that_the_file_system_refuses_becomes_a_copy_with_a_note(
+    photos: Path,
+    dst: Path,
+    listed: list[Photo],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Callable[[], list[str]],
+    code: int,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(copying.fcntl, "ioctl", refuse)
+    assert place(listed[:3], photos, dst, "reflink") == {"copied": 3}
+    assert lines() == ["  the file system cannot share blocks (reflink), so 3 photos were copied"]
+    assert place(listed[:3], photos, dst, "reflink") == {"kept": 3}
+
+
+def test_reflink_shares_blocks_where_it_can(
+    photos: Path, dst: Path, listed: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone(out: int, request: int, data: int) -> None:  # what such a file system does, but for the sharing
+        assert request == 0x40049409
+        os.sendfile(out, data, 0, os.fstat(data).st_size)
+
+    monkeypatch.setattr(copying.fcntl, "ioctl", clone)
+    assert place(listed, photos, dst, "reflink") == {"linked": 34}
+    assert (dst / listed[5].path).read_bytes() == (photos / listed[5].path).read_bytes()
+    assert place(listed, photos, dst, "reflink") == {"kept": 34}
+
+
+def test_photos_come_out_of_an_archive_once(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:
+    archive = tmp_path / "photos.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(photos, ".")
+    assert place_from_archive(listed[:20], archive, dst) == {"copied": 20}
+    assert (dst / listed[7].path).read_bytes() == (photos / listed[7].path).read_bytes()
+    assert not (dst / listed[21].path).exists()
+    (dst / listed[7].path).unlink()
+    assert place_from_archive(listed[:20], archive, dst) == {"copied": 1, "kept": 19}
+
+
+def test_archive_without_a_listed_photo_names_it(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photos / "Aves", "Aves")
+    with pytest.raises(DataError, match=r"lacks 24 of the photos listed, e\.g\. Insecta/Apis mellifera/000\.jpg"):
+        place_from_archive(listed, tmp_path / "photos.tar", dst)

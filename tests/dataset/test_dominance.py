@@ -103,51 +103,7 @@ def test_window_of_threshold_one_holds_everything_and_is_refused() -> None:
         window(ranking, n, 0)
 
 
-# the published figures ----------------------------------------------------------------------------------------------
-
-REGION_INSECTA = {
-    0.20: 2, 0.30: 3, 0.35: 4, 0.40: 5, 0.45: 6, 0.50: 7, 0.55: 9, 0.60: 13, 0.65: 19, 0.70: 27, 0.75: 37, 0.80: 50,
-    0.85: 68, 0.90: 84, 0.95: 108,
-}  # fmt: skip
-REGION_AVES = {0.20: 3, 0.30: 4, 0.50: 9, 0.60: 14, 0.80: 39, 0.90: 67}
-INAT_INSECTA = {0.20: 16, 0.30: 33, 0.40: 63, 0.50: 104, 0.60: 166, 0.70: 261, 0.80: 407, 0.90: 641, 0.95: 801}
-INAT_50_80_90 = {
-    "Aves": (97, 301, 476),
-    "Plantae": (361, 1049, 1472),  # the published 360 is the minimal set; one more species ties with its last
-    "Reptilia": (35, 111, 171),
-    "Mammalia": (18, 56, 92),
-    "Amphibia": (16, 44, 67),
-    "Mollusca": (17, 49, 63),
-    "Fungi": (28, 73, 92),
-    "Animalia": (14, 40, 55),
-    "Arachnida": (9, 26, 37),
-    "Actinopterygii": (14, 34, 45),
-    "Chromista": (3, 6, 7),
-    "Protozoa": (2, 2, 3),
-}
-
-
-@pytest.mark.parametrize(("group", "expected"), [("Insecta", REGION_INSECTA), ("Aves", REGION_AVES)])
-def test_real_region(reference: Callable[[str], Any], group: str, expected: dict[float, int]) -> None:
-    counts = reference("haute_garonne_composition.json")[group]
-    assert {threshold: len(dominant_species(counts, threshold)) for threshold in expected} == expected
-
-
-def test_real_inat2017_insects(reference: Callable[[str], Any]) -> None:
-    counts = reference("inat2017_composition.json")["Insecta"]
-    assert {threshold: len(dominant_species(counts, threshold)) for threshold in INAT_INSECTA} == INAT_INSECTA
-
-
-def test_real_inat2017_other_groups(reference: Callable[[str], Any]) -> None:
-    inat = reference("inat2017_composition.json")
-    found = {g: tuple(len(dominant_species(inat[g], share)) for share in (0.5, 0.8, 0.9)) for g in INAT_50_80_90}
-    assert found == INAT_50_80_90
-
-
-def test_real_region_both_groups_by_themselves(reference: Callable[[str], Any]) -> None:
-    region = reference("haute_garonne_composition.json")
-    found = {share: rank_species(region, share)[1] for share in (0.2, 0.3, 0.5, 0.6, 0.8, 0.9)}
-    assert found == {0.2: 5, 0.3: 7, 0.5: 16, 0.6: 27, 0.8: 89, 0.9: 151}
+# the published figures: counts in test_labelling.py ----------------------------------------------------------------
 
 
 def test_real_region_first_cache(reference: Callable[[str], Any]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.dataset.splitting import leaks, split
+from pipeline.dataset.splitting import keep_together, leaks, official_split, split
+from pipeline.errors import DataError
 
 
 def table(**species: list[int]) -> pd.DataFrame:
@@ -100,3 +101,79 @@ def test_bad_photos_are_in_no_split_and_move_no_other() -> None:
     found = split(pd.concat([bad, rows]), 0.1, 0.2, 42)
     assert found[[100, 101]].tolist() == ["", ""]
     assert found.drop([100, 101]).equals(split(rows, 0.1, 0.2, 42))
+
+
+# published splits that can be asked for -----------------------------------------------------------------------------
+
+
+def test_sixty_twenty_twenty_of_each_class_and_small_classes_in_train() -> None:
+    rows = table(a=[1] * 60, b=[1] * 2)
+    rows["split"] = split(rows, 0.2, 0.2, 42)
+    assert rows[rows["species"] == "a"]["split"].value_counts().to_dict() == {"train": 36, "val": 12, "test": 12}
+    assert set(rows[rows["species"] == "b"]["split"]) == {"train"}
+
+
+def test_eighty_twenty_without_val() -> None:
+    rows = table(a=[1] * 50, b=[1, 1], c=[1])
+    rows["split"] = split(rows, 0, 0.2, 42)
+    found = rows.groupby("species")["split"].value_counts().to_dict()
+    assert found == {
+        ("a", "train"): 40,
+        ("a", "test"): 10,
+        ("b", "train"): 1,
+        ("b", "test"): 1,
+        ("c", "train"): 1,
+    }
+
+
+# official parts -----------------------------------------------------------------------------------------------------
+
+
+def official(rows: pd.DataFrame, *parts: str, val_share: float = 0.1) -> pd.DataFrame:
+    rows = rows.assign(official=parts)
+    rows["split"], rows["why"] = official_split(rows, val_share, 42)
+    return rows
+
+
+def test_three_official_parts_are_taken_as_they_are() -> None:
+    rows = official(table(a=[1] * 3), "train", "val", "test")
+    assert rows["split"].tolist() == ["train", "val", "test"]
+    assert set(rows["why"]) == {""}
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_lone_held_out_part_is_test_and_val_comes_out_of_train(name: str) -> None:
+    rows = official(table(a=[1] * 60, b=[1] * 2), *["train"] * 50, *[name] * 10, "train", name)
+    assert (rows["split"] == "test").tolist() == [part == name for part in rows["official"]]
+    assert rows[rows["species"] == "a"]["split"].value_counts().to_dict() == {"train": 45, "test": 10, "val": 5}
+    assert rows["split"].tolist()[-2:] == ["train", "test"]
+
+
+def test_look_alikes_of_a_held_out_photo_are_left_out_of_the_other_parts() -> None:
+    rows = official(table(a=[3, 2, 1, 1]), "train", "test", "val", "train", "val", "train", "test")
+    assert rows["split"].tolist() == ["", "test", "", "", "val", "train", "test"]
+    reason = "stays with photos of the official {} part (looks like one, or is of the same observation)"
+    assert rows["why"].tolist() == [*(reason.format(p) if p else "" for p in ("test", "", "test", "val", "", "", ""))]
+    assert leaks(rows) == 0
+
+
+def test_bad_photos_bind_no_others() -> None:
+    rows = table(a=[2, 1, 1])
+    rows["ok"] = [True, False, True, True]
+    rows["duplicate_group"] = rows["duplicate_group"].where(rows["ok"], -1)
+    assert official(rows, "train", "test", "test", "val")["split"].tolist() == ["train", "", "test", "val"]
+
+
+def test_no_official_part_says_so() -> None:
+    with pytest.raises(DataError, match=r"the photos have no official split \(train_val_split\.official\)"):
+        official(table(a=[1] * 3), "", "", "")
+
+
+# observations -------------------------------------------------------------------------------------------------------
+
+
+def test_observations_join_groups_and_unknown_ones_do_not() -> None:
+    groups = np.array([0, 1, 2, 0, 3, -1, 4])
+    seen = pd.Series(["x", "y", "", "y", "", "x", ""])
+    assert keep_together(groups, seen).tolist() == [0, 0, 1, 0, 2, -1, 3]
+    assert keep_together(groups, pd.Series([""] * 7)) is groups

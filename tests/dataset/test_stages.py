@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tarfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_same_inputs_give_the_same_bytes_in_two_places(make_config: MakeConfig, 
     (first.paths.src_dataset / "Insecta/Apis mellifera/bad.jpg").write_text("no photo")
     for config in (first, second):
         assert run_stages(config, until="manifest") == 1
-    assert len(files(first)) == 13
+    assert len(files(first)) == 14
     assert files(first) == files(second)
 
 
@@ -277,6 +278,161 @@ def test_overwrite_does_everything_again_with_the_same_result(make_config: MakeC
     assert files(config) == before
 
 
+# other sources and settings -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(photos: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The tiny folder as iNaturalist 2021 comes: a JSON beside a tar."""
+    root = tmp_path / "inat"
+    root.mkdir()
+    paths = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
+    with tarfile.open(root / "train_mini.tar.gz", "w:gz") as tar:
+        tar.add(photos, "train_mini")
+    names = sorted({path.rpartition("/")[0] for path in paths})
+    images = [{"id": i, "file_name": f"train_mini/{path}"} for i, path in enumerate(paths)]
+    shown = [{"image_id": i, "category_id": names.index(path.rpartition("/")[0])} for i, path in enumerate(paths)]
+    categories = [
+        {
+            "id": i,
+            "name": name.split("/")[1],
+            "supercategory": {"Aves": "Birds", "Insecta": "Insects"}[name.split("/")[0]],
+        }
+        for i, name in enumerate(names)
+    ]
+    content = {"images": images, "annotations": shown, "categories": categories}
+    (root / "train_mini.json").write_text(json.dumps(content))
+    return (f"paths.src_dataset={root}", "dataset.format=inat_json")
+
+
+def test_photos_of_a_tar_arrive_without_unpacking_the_rest(
+    make_config: MakeConfig, packed: tuple[str, ...], lines: Lines, region: Path
+) -> None:
+    config = make_config(*packed, f"paths.web_crawl_output_json={region}", "train_val_split.dominant_threshold=1")
+    run_stages(config, until="manifest")
+    assert manifest(config).composition() == {
+        "Aves": {"Ardea alba": 6},
+        "Insecta": {"Apis mellifera": 12, "Pieris rapae": 4},
+    }
+    assert len(list(config.paths.dst_dataset.rglob("*.jpg"))) == 22
+    assert not (config.paths.src_dataset / "train_mini").exists()
+    lines()
+    run_stages(config, until="manifest")
+    assert redone(lines()) == []
+    next(config.paths.dst_dataset.rglob("*.jpg")).unlink()
+    run_stages(config, until="manifest")
+    assert f"copy      1 copied, 21 kept in {config.paths.dst_dataset}" in lines()
+
+
+def test_source_that_is_an_archive_is_unpacked_beside_it(make_config: MakeConfig, photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tgz", "w:gz") as tar:
+        tar.add(photos, "set")
+    plain = make_config()
+    config = make_config(f"paths.src_dataset={tmp_path / 'set.tgz'}", f"paths.output_dir={tmp_path / 'b'}")
+    for one in (plain, config):
+        run_stages(one, until="manifest")
+    assert manifest(config).hash == manifest(plain).hash
+
+
+def test_official_parts_of_a_format(make_config: MakeConfig, photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "flat"
+    for i, path in enumerate(sorted((photos / "Insecta").rglob("*.jpg"))):
+        target = root / ("test" if i % 3 == 0 else "train") / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    config = make_config(
+        f"paths.src_dataset={root}",
+        "dataset.format=flat",
+        "global.included_classes=[Insecta]",
+        "train_val_split.official=true",
+        "train_val_split.dominant_threshold=0.9",
+    )
+    run_stages(config, until="manifest")
+    rows = manifest(config).rows
+    assert (rows["image_path"].str.startswith("test/") == (rows["split"] == "test")).all()
+    assert rows["split"].value_counts().to_dict() == {"train": 13, "test": 8, "val": 3}
+
+
+def test_species_with_few_photos_are_left_out_and_told_why(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config("dataset.min_images=5", "train_val_split.dominant_threshold=1")
+    run_stages(config, until="manifest")
+    made = manifest(config)
+    assert made.composition() == {"Aves": {"Ardea alba": 6}, "Insecta": {"Apis mellifera": 12, "Vanessa atalanta": 6}}
+    rare = made.rows[made.rows["species"] == "Pica pica"]
+    assert set(rare["split"]) == {""}
+    assert set(rare["label_id"]) == {-1}
+    assert set(rare["reason"]) == {"its species has fewer than 5 photos (dataset.min_images)"}
+    assert any(line.startswith("split ") and line.endswith("; 10 left out") for line in lines())
+    with pytest.raises(DataError, match="no species has 99 readable photos; lower dataset.min_images"):
+        run_stages(make_config("dataset.min_images=99"))
+
+
+def test_photos_of_one_observation_stay_together_and_licences_are_kept(make_config: MakeConfig, photos: Path) -> None:
+    rows = ["path,group,species,observation,licence"]
+    for path in sorted(path.relative_to(photos) for path in photos.rglob("*.jpg")):
+        group, species, name = path.parts
+        rows.append(f"{path},{group},{species},{species} {int(name[:3]) // 2},CC0")
+    (photos / "photos.csv").write_text("\n".join(rows))
+    config = make_config("dataset.format=table")
+    run_stages(config, until="manifest")
+    made = manifest(config).rows
+    assert (made.groupby("observation")["split"].nunique() == 1).all()
+    assert made["observation"].nunique() == 17
+    assert set(made["licence"]) == {"CC0"}
+    assert "holder" not in made
+
+
+def test_photos_may_be_trusted_unseen(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config("dataset.verify=false")
+    (config.paths.src_dataset / "Aves/Pica pica/text.jpg").write_text("no photo")
+    assert run_stages(config, until="manifest") == 0
+    assert "verify    35 photos are trusted unseen (dataset.verify: false)" in lines()
+    rows = manifest(config).rows
+    assert (rows["sha256"] == "").all()
+    assert rows["duplicate_group"].nunique() == 35
+    assert set(rows["split"]) == {"train", "val", "test"}
+
+
+def test_just_other_keeps_the_split_and_leaves_out_the_dominant(make_config: MakeConfig) -> None:
+    run_stages(plain := make_config(), until="manifest")
+    before = manifest(plain).rows.set_index("image_path")["split"]
+    run_stages(config := make_config("labels.mode=just_other"), until="manifest")
+    made = manifest(config)
+    assert made.labels.names == ("Pica pica", "Harmonia axyridis", "Pieris rapae") == made.species().names
+    used = made.rows[made.rows["split"] != ""].set_index("image_path")
+    assert used["split"].equals(before[used.index])
+    assert (made.labels.ids(used["species"].tolist()) == used["label_id"]).all()
+    rest = made.rows[made.rows["split"] == ""]
+    assert set(rest["reason"]) == {"its species is dominant, and labels.mode is just_other"}
+    assert set(rest["label_id"]) == {-1}
+
+
+def test_binary_labels_are_by_species(make_config: MakeConfig) -> None:
+    run_stages(config := make_config("labels.mode=binary"), until="manifest")
+    made = manifest(config)
+    assert made.labels.names == ("Dominant", "Other")
+    found = made.rows.groupby("species")["label_id"].first().to_dict()
+    assert {name for name, i in found.items() if i == 0} == {"Ardea alba", "Apis mellifera", "Vanessa atalanta"}
+    assert len(made.species()) == 6
+
+
+def test_stored_photos_are_the_data_set(make_config: MakeConfig, lines: Lines) -> None:
+    config = make_config("dataset.store.size=32")
+    folder = config.paths.src_dataset / "Aves/Pica pica"
+    Image.open(folder / "000.jpg").save(folder / "new.png")
+    (folder / "bad.png").write_text("no photo")
+    assert run_stages(config, until="manifest") == 1
+    assert f"copy      1 copied, 35 stored in {config.paths.dst_dataset}" in lines()
+    rows = manifest(config).rows.set_index("image_path")
+    assert set(rows.loc[rows["ok"], "width"]) == {32}
+    assert rows.loc["Aves/Pica pica/bad.png.jpg", "reason"] == "is no image in a format that Pillow knows"
+    assert rows.loc["Aves/Pica pica/new.png.jpg", "ok"]
+    assert run_stages(config, until="manifest") == 1
+    assert redone(lines()) == []
+    run_stages(make_config("dataset.store.size=48"), until="manifest")
+    assert redone(lines())[:2] == ["copy", "verify"]
+
+
 # killed -------------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +470,7 @@ def never_killed(_master: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         (match, "match"),
         (copying.os, "link"),
         (split, "split"),
-        (label, "rank_species"),
+        (label, "label"),
         (manifest_stage, "write_manifest"),
     ],
     ids=["analyse", "match", "copy", "split", "label", "manifest"],
@@ -447,7 +603,7 @@ def test_threshold_below_the_first_share_tells_the_minimum(make_config: MakeConf
 def test_species_called_other_is_refused(make_config: MakeConfig) -> None:
     config = make_config()
     (config.paths.src_dataset / "Insecta/Pieris rapae").rename(config.paths.src_dataset / "Insecta/Other")
-    with pytest.raises(DataError, match="a species folder is called 'Other'.*rename the folder"):
+    with pytest.raises(DataError, match="a species is called 'Other'.*rename its folder"):
         run_stages(config, until="label")
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.dataset.duplicates import thumbnail
-from pipeline.dataset.formats.folder import Photo, folders, scan
+from pipeline.dataset.formats.base import Photo, Want
+from pipeline.dataset.formats.folder import read
 from pipeline.dataset.verify import verify
 
 
@@ -24,7 +25,7 @@ def spoiled(photos: Path) -> tuple[Path, list[Photo]]:
     (folder / "001.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "002.jpg").write_text("this is no photo")
     (folder / "003.jpg").write_bytes(b"")
-    return photos, scan(photos, folders(photos, ["Aves", "Insecta"]))[0]
+    return photos, read(photos, Want(("Aves", "Insecta"))).photos
 
 
 def test_rows_say_what_each_photo_is(photos: Path) -> None:
@@ -32,7 +33,7 @@ def test_rows_say_what_each_photo_is(photos: Path) -> None:
     exif[0x0112] = 6
     path = photos / "Aves" / "Pica pica" / "000.jpg"
     Image.open(path).save(path, exif=exif)
-    listed = scan(photos, {"Aves": ["Pica pica"]})[0]
+    listed = [photo for photo in read(photos, Want(("Aves",))).photos if photo.species == "Pica pica"]
     table = verify(photos, listed, workers=1)
     assert table["image_path"].tolist() == [f"Aves/Pica pica/00{i}.jpg" for i in range(4)]
     assert table["ok"].all()

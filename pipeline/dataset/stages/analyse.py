@@ -8,7 +8,6 @@ from pipeline.config import Config
 from pipeline.dataset.composition import compose
 from pipeline.dataset.stages.listing import analysis_files, source
 from pipeline.dataset.stages.stage import Stage
-from pipeline.errors import DataError
 from pipeline.files import write_json
 
 
@@ -18,13 +17,16 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> str:
-    species, photos, others = source(config)
-    if not photos:
-        raise DataError(f"no photos below {config.paths.src_dataset}; expected <group>/<species>/<photo>.jpg")
-    for path, data in zip(analysis_files(config), (species, compose(photos, species)), strict=True):
+    found = source(config)
+    for path, data in zip(analysis_files(config), (found.species, compose(found.photos, found.species)), strict=True):
         write_json(config.dataset_dir / path, data)
-    ignored = f"; {len(others)} other files ignored, e.g. {others[0]}" if others else ""
-    return f"{len(photos)} photos of {sum(map(len, species.values()))} species in {len(species)} groups{ignored}"
+    told = [f"{len(found.photos)} photos of {sum(map(len, found.species.values()))} species"]
+    told[0] += f" in {len(found.species)} groups"
+    if found.others:
+        told.append(f"{len(found.others)} other files ignored, e.g. {found.others[0]}")
+    if found.missing:
+        told.append(f"{len(found.missing)} listed photos are not there, e.g. {found.missing[0]}")
+    return "; ".join(told)
 
 
 STAGE = Stage("analyse", _inputs, analysis_files, _run)

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.copying import place, placed
-from pipeline.dataset.stages.listing import matched
+from pipeline.dataset.copying import place, place_from_archive, unplaced
+from pipeline.dataset.formats.base import Photo
+from pipeline.dataset.stages.listing import matched, root, source
 from pipeline.dataset.stages.stage import Stage
-from pipeline.errors import DataError
+from pipeline.dataset.storing import store, unstored
+from pipeline.errors import ConfigError, DataError
 from pipeline.files import listing_digest
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    root = config.paths.src_dataset
-    photos = listing_digest(root, [root / photo.path for photo in matched(config)])
-    return {"from": photos, "to": str(config.paths.dst_dataset), "mode": config.dataset.copy_mode}
+    loose, packed = _sources(config)
+    src, archives = root(config), source(config).archives
+    files = [src / photo.path for photo in loose] + [archives[top] for top in sorted(packed)]
+    return {
+        "from": listing_digest(src, files),
+        "packed": {top: [photo.path for photo in photos] for top, photos in packed.items()},
+        "to": str(config.paths.dst_dataset),
+        "how": config.dataset.model_dump(mode="json", include={"copy_mode", "compare", "store"}),
+    }
+
+
+def _sources(config: Config) -> tuple[list[Photo], dict[str, list[Photo]]]:
+    """The matched photos that are files, and those in archives by the first folder of their paths."""
+    archives = source(config).archives
+    loose: list[Photo] = []
+    packed: dict[str, list[Photo]] = {}
+    for photo in matched(config):
+        top = photo.path.partition("/")[0]
+        (packed.setdefault(top, []) if top in archives else loose).append(photo)
+    return loose, packed
 
 
 def _intact(config: Config) -> bool:
-    src, dst, mode = config.paths.src_dataset, config.paths.dst_dataset, config.dataset.copy_mode
-    return all(placed(src / photo.path, dst / photo.path, mode) for photo in matched(config))
+    src, dst, dataset = root(config), config.paths.dst_dataset, config.dataset
+    loose, packed = _sources(config)
+    if dataset.store.size:
+        return next(unstored(loose, src, dst, dataset.store), None) is None
+    arrived = all((dst / photo.path).is_file() for photos in packed.values() for photo in photos)
+    return arrived and next(unplaced(loose, src, dst, dataset.copy_mode, dataset.compare == "hash"), None) is None
 
 
 def _run(config: Config) -> str:
-    photos = matched(config)
-    if not photos:
+    src, dst, dataset = root(config), config.paths.dst_dataset, config.dataset
+    loose, packed = _sources(config)
+    if not loose and not packed:
         raise DataError(f"the matched species have no photos below {config.paths.src_dataset}; see match_report.json")
-    counts = place(photos, config.paths.src_dataset, config.paths.dst_dataset, config.dataset.copy_mode)
-    return ", ".join(f"{n} {what}" for what, n in sorted(counts.items())) + f" in {config.paths.dst_dataset}"
+    counts: Counter[str] = Counter()
+    if dataset.store.size:
+        if packed:
+            raise ConfigError("dataset.store takes photos that are files; unpack the archives first")
+        counts += store(loose, src, dst, dataset.store, dataset.workers)
+    else:
+        for top, photos in sorted(packed.items()):
+            counts += place_from_archive(photos, source(config).archives[top], dst)
+        counts += place(loose, src, dst, dataset.copy_mode, dataset.compare == "hash")
+    return ", ".join(f"{n} {what}" for what, n in sorted(counts.items())) + f" in {dst}"
 
 
 STAGE = Stage("copy", _inputs, lambda config: [], _run, _intact)

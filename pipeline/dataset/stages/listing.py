@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.dataset.formats.folder import Photo, folders, scan
+from pipeline.dataset.archives import is_archive, unpack
+from pipeline.dataset.formats import cub200, flat, folder, inat2017, inat_json, nabirds, table
+from pipeline.dataset.formats.base import Listing, Photo, Want
+from pipeline.dataset.storing import stored_path
+from pipeline.errors import DataError
 from pipeline.files import read_json, safe_name
 
+FORMATS = {
+    "folder": folder,
+    "flat": flat,
+    "inat2017": inat2017,
+    "inat_json": inat_json,
+    "cub200": cub200,
+    "nabirds": nabirds,
+    "table": table,
+}
 
-class Listing(NamedTuple):
-    """What the source holds. species: {group: [species]}, also those without photos; others: files that are no photos."""
 
-    species: dict[str, list[str]]
-    photos: list[Photo]
-    others: list[str]
+def root(config: Config) -> Path:
+    """The folder of the source's photos; an archive is unpacked beside itself first."""
+    path = config.paths.src_dataset
+    return unpack(path) if is_archive(path) else path
 
 
 def source(config: Config) -> Listing:
     """All of src_dataset; read once per run."""
-    return _read(config.paths.src_dataset, tuple(config.global_.included_classes))
+    dataset = config.dataset
+    want = Want(tuple(config.global_.included_classes), dataset.kingdom, dataset.categories)
+    return _read(dataset.format, root(config), want)
 
 
 def read_anew() -> None:
@@ -30,9 +43,11 @@ def read_anew() -> None:
 
 
 @lru_cache(maxsize=1)
-def _read(root: Path, groups: tuple[str, ...]) -> Listing:
-    species = folders(root, groups)
-    return Listing(species, *scan(root, species))
+def _read(form: str, path: Path, want: Want) -> Listing:
+    listing: Listing = FORMATS[form].read(path, want)
+    if not listing.photos:
+        raise DataError(f"no photos below {path}; expected {FORMATS[form].FORM} (dataset.format: {form})")
+    return listing
 
 
 def matched(config: Config) -> list[Photo]:
@@ -40,6 +55,12 @@ def matched(config: Config) -> list[Photo]:
     path = config.dataset_dir / matched_file(config)
     species = {group: set(names) for group, names in read_json(path, "matched species list (stage match)").items()}
     return [photo for photo in source(config).photos if photo.species in species.get(photo.group, ())]
+
+
+def placed(config: Config) -> list[Photo]:
+    """The same photos as they lie in dst_dataset."""
+    photos = matched(config)
+    return [photo._replace(path=stored_path(photo.path)) for photo in photos] if config.dataset.store.size else photos
 
 
 def analysis_files(config: Config) -> list[str]:

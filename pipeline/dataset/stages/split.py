@@ -9,9 +9,10 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.dataset.duplicates import SIDE, duplicate_groups
-from pipeline.dataset.splitting import SPLITS, leaks, split
+from pipeline.dataset.splitting import SPLITS, keep_together, leaks, official_split, split
 from pipeline.dataset.stages.stage import Stage
 from pipeline.dataset.stages.verify import VERIFIED
+from pipeline.errors import DataError
 from pipeline.files import replacing, sha256
 
 ROWS = "split.parquet"
@@ -22,32 +23,55 @@ def _inputs(config: Config) -> dict[str, Any]:
     return {
         "photos": sha256(config.dataset_dir / VERIFIED),
         "shares": [part.val_share, part.test_share],
+        "official": part.official,
         "seed": config.seed,
         "near_duplicates": config.dataset.near_duplicates,
+        "min_images": config.dataset.min_images,
     }
 
 
 def _run(config: Config) -> str:
     table = pd.read_parquet(config.dataset_dir / VERIFIED)
-    table["duplicate_group"] = _duplicates(table, config.dataset.near_duplicates)
-    part = config.train_val_split
-    table["split"] = split(table, part.val_share, part.test_share, config.seed)
+    table["duplicate_group"] = keep_together(_duplicates(table, config), table["observation"])
+    table = _divide(table, config)
     if straddling := leaks(table):
         raise AssertionError(f"{straddling} groups of look-alikes straddle splits")
     with replacing(config.dataset_dir / ROWS) as temporary:
-        table.drop(columns="thumbnail").to_parquet(temporary, index=False)
-    good = table[table["ok"]]
-    twins = len(good) - good["duplicate_group"].nunique()
+        table.drop(columns=["thumbnail", "official"]).to_parquet(temporary, index=False)
+    used = table[table["split"] != ""]
+    twins = len(used) - used["duplicate_group"].nunique()
     sizes = ", ".join(f"{name} {n}" for name in SPLITS if (n := int((table["split"] == name).sum())))
-    return f"{sizes}; {twins} photos look like another one and stay in its split"
+    left_out = f"; {n} left out" if (n := int(table["ok"].sum()) - len(used)) else ""
+    return f"{sizes}; {twins} photos look like another one and stay in its split{left_out}"
 
 
-def _duplicates(table: pd.DataFrame, near: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Group of each photo, -1 for bad ones; equal files share one, and with `near` look-alikes too."""
+def _divide(table: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The table with its splits; a readable photo that is left out is told why."""
+    part, least = config.train_val_split, config.dataset.min_images
+    photos = table["ok"].groupby(table["species"]).transform("sum")
+    few = table["ok"] & (photos < least)
+    usable = table.assign(ok=table["ok"] & ~few)
+    if not usable["ok"].any():
+        raise DataError(f"no species has {least} readable photos; lower dataset.min_images")
+    if not config.dataset.verify:
+        usable["sha256"] = usable["image_path"]  # what the draw goes by, for want of hashes
+    reason = table["reason"].mask(few, f"its species has fewer than {least} photos (dataset.min_images)")
+    if part.official:
+        chosen, straddles = official_split(usable, part.val_share, config.seed)
+        reason = reason.mask(straddles != "", straddles)
+    else:
+        chosen = split(usable, part.val_share, part.test_share, config.seed)
+    return table.assign(split=chosen, reason=reason)
+
+
+def _duplicates(table: pd.DataFrame, config: Config) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Group of each photo, -1 for bad ones; equal files share one, and look-alikes too where near_duplicates is set."""
+    if not config.dataset.verify:
+        return np.arange(len(table))
     groups = np.full(len(table), -1, dtype=np.int64)
     good = table[table["ok"]]
     equal = pd.factorize(good["sha256"])[0]
-    if near:
+    if config.dataset.near_duplicates:
         flat = np.frombuffer(b"".join(good["thumbnail"][~good["sha256"].duplicated()]), np.uint8)
         equal = duplicate_groups(flat.reshape(-1, SIDE, SIDE))[equal]
     groups[table["ok"]] = equal

@@ -1,0 +1,89 @@
+"""Photos re-encoded to the size at which they are used: the off-line compressor."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.console import progress
+from pipeline.dataset.copying import write
+from pipeline.dataset.formats.base import Photo
+from pipeline.edge.errors import UnreadableImage
+from pipeline.edge.recipe import Recipe, decode, view
+from pipeline.errors import DataError
+from pipeline.files import digest
+from pipeline.sections import Store
+
+
+def stored_path(path: str) -> str:
+    """Where a photo is stored: the same path, with .jpg added unless it is called a JPEG already."""
+    return path if path.lower().endswith((".jpg", ".jpeg")) else f"{path}.jpg"
+
+
+def store(photos: Iterable[Photo], src: Path, dst: Path, settings: Store, workers: int = 0) -> Counter[str]:
+    """Store each photo of src below dst; counts of "stored", "copied" (unreadable, left to the verification), "kept".
+
+    One resampling (Lanczos) from the decoded photo, upright, EXIF dropped; the time of change is the source's, and the
+    settings stand in the file's comment: that is how a photo that is stored already is known.
+    """
+    photos = list(photos)
+    if dst.is_dir() and dst.samefile(src):
+        raise DataError(f"dataset.store would write over the photos in {src}; set paths.dst_dataset to another folder")
+    todo = list(unstored(photos, src, dst, settings))
+    counts = Counter(kept=len(photos) - len(todo))
+    made = _encoded([source for source, _ in todo], settings, workers or os.cpu_count() or 1)
+    for (source, target), data in progress(zip(todo, made, strict=True), len(todo), "store"):
+        write(data if data is not None else source.read_bytes(), target, source.stat().st_mtime_ns)
+        counts["copied" if data is None else "stored"] += 1
+    return +counts
+
+
+def unstored(photos: Iterable[Photo], src: Path, dst: Path, settings: Store) -> Iterator[tuple[Path, Path]]:
+    """Source and target of each photo that is not yet stored with these settings."""
+    for photo in photos:
+        source, target = src / photo.path, dst / stored_path(photo.path)
+        if not _is_stored(source, target, settings):
+            yield source, target
+
+
+def _is_stored(source: Path, target: Path, settings: Store) -> bool:
+    if not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
+        return False
+    with target.open("rb") as file:
+        if _tag(settings) in file.read(256):
+            return True
+    return target.stat().st_size == source.stat().st_size and encode(source, settings) is None
+
+
+def _encoded(sources: list[Path], settings: Store, workers: int) -> Iterator[bytes | None]:
+    work = partial(encode, settings=settings)
+    if workers == 1 or len(sources) < 200:
+        yield from map(work, sources)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for start in range(0, len(sources), 4096):  # the results of one batch at a time are in memory
+            yield from pool.map(work, sources[start : start + 4096], chunksize=32)
+
+
+def encode(source: Path, settings: Store) -> bytes | None:
+    """JPEG of a photo as stored; None for one that cannot be read."""
+    recipe = Recipe(size=settings.size, crop=settings.crop, fit=settings.fit, decode_side=2 * settings.size)
+    try:
+        image = decode(source, recipe.decode_side)
+    except UnreadableImage:
+        return None
+    small = image.resize((settings.size,) * 2, Image.Resampling.LANCZOS, box=view(*image.size, recipe))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=settings.quality, comment=_tag(settings))
+    return out.getvalue()
+
+
+def _tag(settings: Store) -> bytes:
+    return f"ommatidia {digest(settings.model_dump())}".encode()
