@@ -184,6 +184,7 @@ that is sure of a species answers:
 
 Measured on {m["photos"]} test photos ({description["precision"]}): accuracy {m["accuracy"]:.3f} (95 % interval
 {m["accuracy_95"][0]:.3f} to {m["accuracy_95"][1]:.3f}), macro F1 {m["macro_f1"]:.3f}{alone}.
+Chosen on other photos: {m["promise"]}.
 
 Each result has: path, status (ok or failed), failures, species, score, stage (which model answered), topk, and ms for
 decoding, preparing and each model asked. A photo that cannot be read is a row with its reason; the exit code is then 3.

@@ -308,3 +308,31 @@ def test_it_runs_with_its_three_packages_alone(config: Config, tmp_path: Path) -
     assert {"numpy", "pillow", "onnxruntime"} <= names
     assert not names & {"torch", "pandas", "scikit-learn", "pyyaml", "pydantic", "ommatidia"}
     same_as_here(classify(python, carried, photos(tmp_path / "photos"), "r.jsonl"), carried)
+
+
+# other stages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "packed"),
+    [
+        (["route.stages=[main]"], ["main"]),
+        (["route.stages=[cache_0.5_0]", "route.threshold=0.5"], ["cache_0.5_0"]),
+        (["route.max_drop=0"], ["main"]),  # the cache is off, so it stays here
+    ],
+    ids=["main alone", "no main", "cache off"],
+)
+def test_the_stages_that_answer_are_packed_and_measured(
+    experiment: Experiment, tmp_path: Path, settings: list[str], packed: list[str]
+) -> None:
+    config = experiment.config(*settings)
+    evaluate(config)
+    folder = bundle(config)
+    assert sorted(path.stem for path in folder.glob("*.onnx")) == packed
+    measured = read(config.output / "metrics.json")["cascade"]["int8"]
+    assert ("main_alone_accuracy" in measured) == (packed == ["main"])
+    assert measured["communication_rate"] == (packed == ["main"])
+    assert measured["unknown_rate"] > 0 or packed == ["main"]
+    assert ("unknown" in (folder / "README.md").read_text(encoding="utf-8")) == (packed != ["main"])
+    answer = load_cascade(folder).classify(write_photo(tmp_path / "a.png", COLOURS["Pieris rapæ"]))
+    assert answer.species == ("Pieris rapæ" if packed == ["main"] else "unknown")

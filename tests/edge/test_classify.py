@@ -410,6 +410,7 @@ def test_benchmark(packed: Path, photos: Path, capsys: pytest.CaptureFixture[str
         "a photo, in all",
     ]
     assert told[-1].startswith("peak memory")
+    assert 20 < float(told[-1].split()[-2]) < 20_000
     assert told[5].endswith("1 photos")
 
 
