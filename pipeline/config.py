@@ -28,6 +28,7 @@ from pipeline.sections import (
     TestSets,
     WebCrawl,
 )
+from pipeline.sections_pruning import Prune
 from pipeline.sections_region import Region
 from pipeline.sections_training import Cache, Main
 
@@ -44,6 +45,7 @@ class Config(Section):
     labels: Labels = Labels()
     main: Main = Main()
     cache: Cache = Cache()
+    prune: Prune = Prune()
     quantize: Quantize = Quantize()
     route: Route = Route()
     monte_carlo: MonteCarlo = MonteCarlo()

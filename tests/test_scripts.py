@@ -53,7 +53,7 @@ def toy(tmp_path: Path) -> Experiment:
 
 def test_the_scripts_are_the_verbs() -> None:
     assert {"dataset_orchestrator.py", "train.py", "quantize.py", "eval.py"} <= set(SCRIPTS)
-    assert {"monte_carlo.py", "deploy.py", "run.py"} <= set(SCRIPTS)
+    assert {"monte_carlo.py", "deploy.py", "run.py", "prune.py", "cost.py"} <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -105,7 +105,9 @@ def test_a_wrong_flag_is_exit_code_2(name: str) -> None:
     assert "unrecognized arguments: --nonsense" in error_of(done)
 
 
-@pytest.mark.parametrize("name", ["eval", "monte_carlo", "deploy", "quantize", "train", "run", "dataset_orchestrator"])
+@pytest.mark.parametrize(
+    "name", ["eval", "monte_carlo", "deploy", "quantize", "prune", "train", "run", "dataset_orchestrator"]
+)
 def test_what_is_missing_is_exit_code_1_and_says_what_to_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,10 +14,11 @@ from torch import nn
 from pipeline import __version__
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ModelError
-from pipeline.files import read_json, replacing, sha256, write_json
+from pipeline.files import digest, read_json, replacing, sha256, write_json
 from pipeline.labels import LabelSpace
 
 FORMAT = 1
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,24 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
 
+    @property
+    def pruning_hash(self) -> str:
+        """Of the pruning history and of the network that it belongs to."""
+        return digest([self.architecture, self.arguments, self.pruning])
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with the label hash, recipe hash and versions beside them."""
+        """Plain JSON types, with the hashes of labels, recipe and (if any) pruning history, and versions beside them."""
         data = asdict(self)
         data["labels"] = list(self.labels.names)
         data["recipe"] = self.recipe.to_dict()
         hashes = {"label_hash": self.labels.hash, "recipe_hash": self.recipe.hash}
+        if self.pruning:
+            hashes["pruning_hash"] = self.pruning_hash
         return {"format": FORMAT, **data, **hashes, "versions": versions()}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ModelCard:
-        """Read a card back; a changed label list or recipe no longer fits its hash and is refused."""
+        """Read a card back; a changed label list, recipe or pruning history no longer fits its hash and is refused."""
         if data.get("format") != FORMAT:
             raise ModelError(f"model card of format {data.get('format')}; this version reads {FORMAT}")
         fields = {key: data[key] for key in ModelCard.__dataclass_fields__}
@@ -66,13 +74,18 @@ class ModelCard:
                 raise ModelError(
                     f"{card.name}: the {what}s were edited: {what}_hash {data[f'{what}_hash']} is not {hash_}"
                 )
+        if (card.pruning or "pruning_hash" in data) and data.get("pruning_hash") != card.pruning_hash:
+            raise ModelError(
+                f"{card.name}: the pruning history was edited or is another network's: pruning_hash "
+                f"{data.get('pruning_hash')} is not {card.pruning_hash}; prune again"
+            )
         return card
 
 
 def versions() -> dict[str, str]:
     """Versions of what made a result."""
     found = {"ommatidia": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for package in ("torch", "timm", "onnx", "onnxruntime", "numpy", "pillow"):
+    for package in ("torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy", "pillow"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -83,7 +96,7 @@ def versions() -> dict[str, str]:
 def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     """Write a model folder; the weights first, the card that names their hash last."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    weights = folder / "weights.safetensors"
+    weights = folder / WEIGHTS
     with replacing(weights) as temporary:
         temporary.write_bytes(save(state))  # Python's writing: a full disk is an OSError that names the file
     write_json(folder / "model.json", {**card.to_dict(), "weights_sha256": sha256(weights)})
@@ -100,14 +113,18 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
-    """Build the network of a model folder and load its weights; eval mode, CPU."""
+    """Build the network of a model folder, prune it as its history says and load its weights; eval mode, CPU."""
     from pipeline.models.registry import build
 
     card = read_card(folder)
-    weights = folder / "weights.safetensors"
+    weights = folder / WEIGHTS
     if not weights.is_file() or sha256(weights) != card.weights_sha256:
         raise ModelError(f"{weights} is missing or not the file that model.json describes; train again")
     network = build(card.architecture, len(card.labels), card.arguments)
+    if card.pruning:
+        from pipeline.models.surgery import replay  # Torch-Pruning is read in only where it is needed
+
+        replay(network, card.recipe.size, card.pruning)
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:

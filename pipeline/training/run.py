@@ -22,7 +22,7 @@ from pipeline.models.checkpoint import ModelCard, finished_model, load_model, re
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, resolve, scaling
 from pipeline.models.reuse import reuse, weights_hash
-from pipeline.sections_training import Training
+from pipeline.sections_training import Freeze, Training
 from pipeline.training import distributed
 from pipeline.training.data import Photos, mix
 from pipeline.training.epoch import Teacher
@@ -43,6 +43,34 @@ def train_role(config: Config, role: str, start_ranks: list[int] | None = None) 
         starts = start_ranks if start_ranks is not None else config.cache.start_ranks
         cards = [_cache_card(config, manifest, start) for start in starts]
         return [_train_one(config, manifest, card, config.cache) for card in cards]
+
+
+def retrain(config: Config, name: str) -> Path:
+    """Train a pruned model on, with its own section's settings and those of prune.retrain; into <name>_retrained."""
+    keep_freed_memory()
+    with distributed.processes():
+        manifest, folder = read_manifest(config.dataset_dir, config.paths.dst_dataset), config.models / name
+        pruned, changes = read_card(folder), config.prune.retrain
+        if not pruned.pruning:
+            raise ModelError(f"{name} is not pruned; run prune.py first, or train it anew: train.py {pruned.role}")
+        if pruned.data_hash != manifest.hash:
+            raise ModelError(
+                f"{folder} is of manifest {pruned.data_hash}, this one is {manifest.hash}; train and prune again"
+            )
+        section: Training = config.main if pruned.role == "main" else config.cache
+        teacher = pruned.pruning[0]["unpruned"] if changes.teacher == "unpruned" else changes.teacher
+        settings = section.model_copy(
+            update={
+                **changes.model_dump(exclude={"teacher"}),
+                "model": pruned.architecture,
+                "arguments": pruned.arguments,
+                "pretrained": folder,
+                "freeze": Freeze(),
+                "distill": section.distill.model_copy(update={"teacher": teacher}) if teacher else section.distill,
+            }
+        )
+        card = replace(pruned, name=f"{name}_retrained", pretrained=name, metrics={})
+        return _train_one(config, manifest, card, settings)
 
 
 def left_out(folders: Sequence[Path]) -> int:
@@ -105,6 +133,8 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
 
 def _network(card: ModelCard, settings: Training) -> nn.Module:
     folder = settings.pretrained if isinstance(settings.pretrained, Path) and settings.pretrained.is_dir() else None
+    if folder and card.pruning:
+        return load_model(folder)[0]
     network = build(card.architecture, len(card.labels), card.arguments, False if folder else settings.pretrained)
     if folder:
         known = reuse(network, card.architecture, card.labels, folder)

@@ -356,6 +356,9 @@ def test_users_flags_reach_the_training(command: Callable[..., int], tmp_path: P
     [
         ("main --start_rank 7", 2, "--start_rank choose the species of a cache"),
         ("main --threshold 0.5", 2, "--threshold and --start_rank choose the species of a cache"),
+        ("retrain", 2, "names of models belong to retrain: train.py retrain NAME"),
+        ("main main_p50", 2, "names of models belong to retrain: train.py retrain NAME"),
+        ("retrain main_p50", 1, "no trained model in"),
         ("main --img_size 160 120", 2, "--img_size [160, 120]: the network's input is square, give one side"),
         ("cache --threshold 1.5", 2, "cache.threshold"),
         ("main --model test_resnt", 1, "near: test_resnet"),

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Count what models cost: MACs, parameters and memory of activations, in all and layer by layer; needs no photo."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  cost.py --config config.yaml                                    every model; feature maps over levels of pruning
+  cost.py --config config.yaml --model main                       its layers
+  cost.py --config config.yaml --model main --model main_p50      also their shapes side by side"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    arguments.add_argument("--model", action="append", metavar="NAME", help="a model folder's name; repeatable")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    from pipeline.compression.cost_report import report
+
+    report(config, arguments.model or [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

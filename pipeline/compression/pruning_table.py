@@ -1,0 +1,113 @@
+"""What pruning saves and costs: figures of every pruned model and of what it was before, in one table."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import f1_score
+from torch import nn
+
+from pipeline.compression.cost import cost
+from pipeline.compression.export import export
+from pipeline.compression.run import BATCH, load_photos, trained_models
+from pipeline.config import Config
+from pipeline.console import log
+from pipeline.dataset.manifest import Manifest
+from pipeline.edge.model import Model
+from pipeline.files import Stamp, read_json, replacing, run_once, write_json
+from pipeline.models.checkpoint import WEIGHTS, ModelCard, load_model, read_card
+from pipeline.models.deployable import Deployable
+
+WARM_UP, RUNS = 5, 50
+
+
+def table(config: Config, manifest: Manifest) -> pd.DataFrame:
+    """Figures of all pruned models of the experiment and of what they were before; pruning.csv, pruning.json, log."""
+    cards = [read_card(folder) for folder in trained_models(config)]
+    origins = {card.pruning[0]["unpruned"] for card in cards if card.pruning}
+    rows = []
+    for card in sorted(
+        cards, key=lambda card: (card.pruning[0]["unpruned"] if card.pruning else card.name, len(card.name))
+    ):
+        if card.pruning or card.name in origins:
+            rows.append(_row(card) | figures(config, manifest, config.models / card.name))
+    found = pd.DataFrame(rows)
+    with replacing(config.output / "pruning.csv") as temporary:
+        found.to_csv(temporary, index=False, float_format="%.6g")
+    write_json(config.output / "pruning.json", {"experiment": config.experiment, "split": "val", "models": rows})
+    for row in rows:
+        log.info(
+            "  %-32s %7.1f M MACs, %6.2f M parameters, peak %6.0f kB (int8 %5.0f kB), %6.2f MB, %6.2f ms, "
+            "val accuracy %.4f, macro F1 %.4f",
+            row["model"], row["macs"] / 1e6, row["parameters"] / 1e6, row["peak_bytes"] / 1e3, row["peak_elements"] / 1e3,
+            row["weights_bytes"] / 1e6, row["ms"], row["val_accuracy"], row["val_macro_f1"],
+        )  # fmt: skip
+    log.info("prune     table: %s", config.output / "pruning.csv")
+    return found
+
+
+def _row(card: ModelCard) -> dict[str, Any]:
+    last: dict[str, Any] = card.pruning[-1] if card.pruning else {}
+    settings = last.get("settings", {})
+    return {
+        "model": card.name,
+        "unpruned": card.pruning[0]["unpruned"] if card.pruning else card.name,
+        "aim": settings.get("what"),
+        "value": settings.get("value"),
+        "importance": settings.get("importance"),
+        "scope": settings.get("scope"),
+        "ratio": last.get("ratio"),
+        "retrained_epochs": card.training.get("epoch") if card.pruning else None,
+    }
+
+
+def figures(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    """Cost of a model, its time per photo and its figures on val, kept in cost.json while weights and photos are the same."""
+    card, target = read_card(folder), folder / "cost.json"
+    stamp = Stamp(
+        folder / ".stamps" / "cost.json", {"weights": card.weights_sha256, "manifest": manifest.hash}, [target]
+    )
+    run_once(f"measure   {card.name}", stamp, False, lambda: write_json(target, _figures(manifest, folder)))
+    found: dict[str, Any] = read_json(target, "cost of a model")
+    return found
+
+
+def _figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
+    network, card = load_model(folder)
+    rows = manifest.part("val")
+    answers = []
+    for start in range(0, len(rows), BATCH):
+        photos = torch.from_numpy(load_photos(manifest, rows.iloc[start : start + BATCH], card.recipe))
+        with torch.inference_mode():
+            answers.append(Deployable(network, card.recipe)(photos).argmax(1).numpy())
+    found, truth = np.concatenate(answers), card.labels.ids(rows["species"].tolist())
+    f1 = f1_score(truth, found, labels=np.arange(len(card.labels)), average="macro", zero_division=0)
+    return {
+        **asdict(cost(network, card.recipe.size)),
+        "weights_bytes": (folder / WEIGHTS).stat().st_size,
+        "ms": milliseconds(network, card),
+        "val_accuracy": float((found == truth).mean()),
+        "val_macro_f1": float(f1),
+    }
+
+
+def milliseconds(network: nn.Module, card: ModelCard) -> float:
+    """Median time of one photo in onnxruntime on one thread, of RUNS calls after WARM_UP."""
+    size, times = card.recipe.size, []
+    photo = np.random.default_rng(card.seed).integers(0, 256, (1, size, size, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        export(network, card, file, photo, float("inf"))
+        model = Model(file, threads=1)
+        for _ in range(WARM_UP + RUNS):
+            start = time.perf_counter()
+            model.logits(photo)
+            times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times[WARM_UP:]))
