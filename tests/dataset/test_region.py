@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,9 +135,17 @@ def test_an_empty_list_is_an_error(make_config: MakeConfig, tmp_path: Path) -> N
 
 
 def test_a_missing_package_says_how_to_get_it(crawling: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pipeline.dataset.sources.check_list", None)
+    monkeypatch.setitem(sys.modules, "pipeline.dataset.sources.check_list", None)
     with pytest.raises(DataError, match=r"source check_list needs the package .*: pip install 'ommatidia\[region\]'"):
         run_stages(crawling(), until="region")
+
+
+def test_the_packages_of_the_extra_are_imported_only_where_a_source_needs_them() -> None:
+    packages = ("bs4", "duckdb", "pyinaturalist", "requests", "shapely")
+    code = f"import sys, pipeline.dataset.stages; print([name for name in {packages} if name in sys.modules])"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # files --------------------------------------------------------------------------------------------------------------

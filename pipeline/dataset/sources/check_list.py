@@ -9,8 +9,7 @@ from typing import NamedTuple
 from bs4 import BeautifulSoup, Tag
 
 from pipeline.console import log
-from pipeline.dataset.sources.network import Get
-from pipeline.dataset.sources.pages import kept
+from pipeline.dataset.sources.pages import Get, kept
 from pipeline.errors import DataError, Refused
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.console import log, progress
-from pipeline.dataset.sources.network import Get
+from pipeline.dataset.sources.pages import Get
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
 from pipeline.edge.sources import EXTENSIONS

@@ -13,8 +13,7 @@ from pyinaturalist.v1.observations import get_observation_species_counts
 
 from pipeline.console import log
 from pipeline.dataset.sources.listing import Listing, listing
-from pipeline.dataset.sources.network import Get
-from pipeline.dataset.sources.pages import kept
+from pipeline.dataset.sources.pages import Get, kept
 from pipeline.errors import DataError
 
 PER_PAGE = 500  # the most that the API gives

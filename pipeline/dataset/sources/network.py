@@ -15,9 +15,8 @@ from urllib3.util import Retry
 
 from pipeline import __version__
 from pipeline.console import log
+from pipeline.dataset.sources.pages import Get
 from pipeline.errors import NetworkError, Refused
-
-Get = Callable[[str], bytes]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from pipeline.errors import DataError
 from pipeline.files import replacing
 
+Get = Callable[[str], bytes]  # from an address to the body that lies there
+
 
 def kept(path: Path, get: Callable[[], bytes], check: Callable[[bytes], object]) -> bytes:
     """The page at `path`, from the server where it is not there yet. A page that `check` refuses (DataError) is kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pyarrow.parquet import ParquetFile
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.sources.listing import GROUPS, Listing
+from pipeline.dataset.sources.pages import Get
 from pipeline.dataset.sources.species_list import read_listing
 from pipeline.dataset.stages.stage import Stage
 from pipeline.errors import ConfigError, DataError
@@ -164,7 +165,7 @@ def _complete(folder: Path) -> None:
     write_json(folder / "complete", True)
 
 
-def getter_of(config: Config) -> Callable[[str], bytes]:
+def getter_of(config: Config) -> Get:
     """The way to servers, by the configuration's contact and delay."""
     from pipeline.dataset.sources.network import Policy, getter
 

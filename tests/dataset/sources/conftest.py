@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.dataset.sources.network import Get, Policy, getter
+from pipeline.dataset.sources.network import Policy, getter
+from pipeline.dataset.sources.pages import Get
 
 from .server import Server
 

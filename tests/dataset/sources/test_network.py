@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline import __version__
-from pipeline.dataset.sources.network import Get
+from pipeline.dataset.sources.pages import Get
 from pipeline.errors import NetworkError, Refused
 
 from .conftest import Clock
