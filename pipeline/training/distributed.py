@@ -100,6 +100,13 @@ def parallel(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model)
 
 
+def same_statistics(model: nn.Module) -> None:
+    """Give all processes the writer's batch statistics, so that what is measured is what is kept."""
+    if world() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def share(batch: int, processes_: int, rank_: int) -> float:
     """Factor of this process's mean loss so that the mean of all processes is that of the whole batch (with class weights
     nearly so: each process divides by the weights of its own photos)."""

@@ -64,6 +64,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         torch.manual_seed(mix(card.seed, state.epoch, *rank))  # dropout, mixing
         with out_of_memory(settings):
             trained, unread = one_epoch(learner, batches, len(train_set), state.epoch)
+            distributed.same_statistics(judged)
             measured, unread_val = evaluate(judged, val_batches, len(val_set), card.labels, counts, device)
         row = {"epoch": state.epoch + 1.0, **trained, **measured, "seconds": time.monotonic() - start}
         optimisation.schedule.after_epoch(row["val_loss"])
@@ -134,9 +135,5 @@ def _tell(card: ModelCard, row: dict[str, float], settings: Training, state: Sta
         row["val_macro_f1"], " best" if state.best_epoch == state.epoch - 1 else "", row["seconds"],
     )  # fmt: skip
     if state.unreadable and distributed.is_writer():
-        log.warning(
-            "%s: %d photos cannot be read and are left out, e.g. %s",
-            card.name,
-            len(state.unreadable),
-            state.unreadable[0],
-        )
+        n, first = len(state.unreadable), state.unreadable[0]
+        log.warning("%s: %d photos cannot be read and are left out, e.g. %s", card.name, n, first)
