@@ -12,6 +12,7 @@ import numpy as np
 from .cascade import Answer, load_cascade
 
 CPU_FEATURES = ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "avx2", "avx512f", "avx_vnni", "avx512_vnni")
+UNTOLD = ("(the bundle does not say; pack it again)", 0.0)
 TOLERANCE = 0.05  # of a probability; processors round int8 differently
 
 
@@ -29,10 +30,10 @@ def doctor(folder: Path, threads: int) -> int:
     print(f"cpu features: {', '.join(name for name in CPU_FEATURES if name in words) or 'none known'}")
     cascade = load_cascade(folder, threads)
     wrong = 0
-    expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))["self_test"]
+    expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8")).get("self_test", {})
     for stage in cascade.stages:
         answer = type(cascade)([stage]).classify(folder / "self_test.png", 1)
-        [(label, score)], (known, near) = answer.topk, expected[stage.name]
+        [(label, score)], (known, near) = answer.topk, expected.get(stage.name, UNTOLD)
         good = label == known and abs(score - near) <= TOLERANCE
         wrong += not good
         told = "as it should be" if good else f"WRONG: should be {known} {near:.3f}"

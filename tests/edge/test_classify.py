@@ -393,6 +393,14 @@ def test_doctor_finds_a_wrong_answer(healthy: Path, capsys: pytest.CaptureFixtur
     assert "2 of 2 stages answer wrongly; copy the bundle again" in told
 
 
+def test_doctor_of_a_bundle_without_expected_answers(
+    packed: Path, healthy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(packed / "cascade.json", healthy / "cascade.json")
+    assert main(healthy, ["doctor"]) == 1
+    assert "WRONG: should be (the bundle does not say; pack it again)" in capsys.readouterr().out
+
+
 def test_doctor_of_a_changed_model(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (healthy / "main.onnx").write_bytes((healthy / "cache.onnx").read_bytes())
     assert main(healthy, ["doctor"]) == 1
