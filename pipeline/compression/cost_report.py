@@ -69,7 +69,15 @@ def heat_map(tables: Mapping[str, pd.DataFrame], unpruned: str, path: Path) -> N
     picture = axes.imshow(np.maximum(values, SMALLEST_KB), aspect="auto", cmap="YlOrRd", norm=norm)
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if norm(value) > 0.75 else "black"
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=6.5, color=colour)
+        axes.text(
+            column,
+            row,
+            f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color=colour,
+        )
     rows = [f"{layer or 'the network itself'} ({operator})" for layer, operator in sizes.index]
     axes.set_yticks(range(len(rows)), rows, fontsize=6.5)
     tops = [f"{name}\nsum {total:,.0f}\npeak {peak:,.0f}" for name, total, peak in columns]

@@ -84,7 +84,7 @@ def test_heat_map_shows_every_map_of_every_level_once(config: Config, monkeypatc
     assert len(axes.texts) == 3 * made
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert [tick.splitlines()[0] for tick in ticks] == ["unpruned", "p05", "p50"]
-    total = sum(float(text.get_text()) for text in axes.texts if text.get_position()[0] == 0)
+    total = sum(float(text.get_text().replace(",", "")) for text in axes.texts if text.get_position()[0] == 0)
     assert total == pytest.approx(cost(load_model(config.models / "main")[0], 32).activation_bytes / 1e3, rel=0.01)
     plt.close(figures[0])
 
