@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+SHIPPED = Path(__file__).with_name("scripts")  # in an installed package: the scripts, and the example configurations
 EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong usage or config, 3 done but some items failed"
 log = logging.getLogger("ommatidia")
 
@@ -43,7 +44,11 @@ def configuration(arguments: argparse.Namespace) -> Config:
     from pipeline.config import load_config  # not at import: --help must answer at once
 
     overrides = [*arguments.overrides, *(["global.verbose=true"] if arguments.verbose else [])]
-    config = load_config(arguments.config, overrides)
+    path, shipped = arguments.config, SHIPPED / arguments.config
+    if not path.exists() and shipped.exists():
+        log.info("no %s here; taking the one that came with the package", path)
+        path = shipped
+    config = load_config(path, overrides)
     if config.global_.verbose:
         log.setLevel(logging.DEBUG)
     return config

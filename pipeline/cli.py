@@ -1,0 +1,63 @@
+"""The command `ommatidia`: lists the scripts, and runs one as if it had been called itself."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import runpy
+import sys
+from pathlib import Path
+
+from pipeline import __version__
+from pipeline.console import DONE, EXIT_CODES, SHIPPED, WRONG_USAGE
+
+SHORT = {"dataset": "dataset_orchestrator"}
+
+
+def scripts() -> dict[str, Path]:
+    """The scripts by the names of their commands, sorted: those beside the package, or in it once it is installed."""
+    folder = SHIPPED if SHIPPED.is_dir() else SHIPPED.parents[1]
+    short = {script: command for command, script in SHORT.items()}
+    found = {short.get(path.stem, path.stem.replace("_", "-")): path for path in folder.glob("*.py")}
+    return dict(sorted(found.items()))
+
+
+def usage() -> str:
+    """What can be asked for: a line per command, of the script's own docstring (nothing is imported)."""
+    known = scripts()
+    width = max(map(len, known))
+    lines = "\n".join(f"  {name:{width}}  {_summary(path)}" for name, path in known.items())
+    return f"""usage: ommatidia COMMAND [ARGUMENTS]
+
+commands (each also by its script's name, as in `ommatidia train.py main`; COMMAND --help tells the arguments):
+{lines}
+
+start with `ommatidia run --config configs/demo.yaml`, the whole job on an embedded demo set
+
+{EXIT_CODES}"""
+
+
+def main() -> int:
+    """Run `ommatidia COMMAND ARGUMENTS`; a command may also be named as its script is (`train.py`)."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help", "--version"):
+        print(f"ommatidia {__version__}" if name == "--version" else usage())
+        return DONE
+    known = scripts()
+    command = next((key for key, path in known.items() if name.removesuffix(".py") in (key, path.stem)), None)
+    if not command:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
+        print(f"error: no command {name!r}; {hint}", file=sys.stderr)
+        return WRONG_USAGE
+    del sys.argv[0]
+    runpy.run_path(str(known[command]), run_name="__main__")  # ends with the script's sys.exit
+    return DONE
+
+
+def _summary(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
