@@ -15,13 +15,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 SIDE = 16
+SAMPLED = 128  # px: a cell of a large photo's thumbnail is the mean of 8 x 8 pixels of it
 MAX_BITS = 12  # of 64: candidates further apart are not looked at
 MIN_CORRELATION = 0.97  # of the thumbnails; unrelated photos stay below .9 (predecessors.md, Part K')
 
 
-def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey 16 x 16 picture of a photo, the whole frame squashed."""
-    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+def thumbnail(image: Image.Image) -> bytes:
+    """Grey 16 x 16 picture of a photo, the whole frame squashed, row by row; of large photos every n-th pixel counts."""
+    if min(image.size) >= 2 * SAMPLED:
+        image = image.resize((SAMPLED, SAMPLED), Image.Resampling.NEAREST)
+    return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def duplicate_groups(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:

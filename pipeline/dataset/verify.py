@@ -46,11 +46,12 @@ def _table(photos: Sequence[Photo], rows: list[tuple[Any, ...]]) -> pd.DataFrame
 def _look(path: str) -> tuple[Any, ...]:
     digest = ""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
         digest = hashlib.sha256(data).hexdigest()
         image = decode(data)
     except OSError as error:
         return digest, 0, 0, b"", False, f"cannot be read: {error.strerror}"  # not str(error), which holds the path
     except UnreadableImage as error:
         return digest, 0, 0, b"", False, str(error)
-    return digest, *image.size, thumbnail(image).tobytes(), True, ""
+    return digest, *image.size, thumbnail(image), True, ""

@@ -83,7 +83,8 @@ def decode(source: Path | str | bytes, decode_side: int = 0, max_pixels: int = M
                 if decode_side and image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as some cameras write
                     scale = max(1.0, min(width, height) / decode_side)
                     image.draft("RGB", (int(width / scale), int(height / scale)))
-                return _to_rgb(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:

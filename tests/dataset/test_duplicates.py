@@ -9,7 +9,7 @@ import pytest
 from conftest import draw_photo
 from PIL import Image, ImageEnhance
 
-from pipeline.dataset.duplicates import duplicate_groups, thumbnail
+from pipeline.dataset.duplicates import SIDE, duplicate_groups, thumbnail
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -19,7 +19,8 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def groups(*images: Image.Image) -> list[int]:
-    return duplicate_groups(np.stack([thumbnail(image) for image in images])).tolist()
+    flat = np.frombuffer(b"".join(map(thumbnail, images)), np.uint8)
+    return duplicate_groups(flat.reshape(-1, SIDE, SIDE)).tolist()
 
 
 PHOTO = draw_photo(1, 160, 120)
@@ -45,6 +46,17 @@ def test_copy_is_found_before_and_after_its_original(what: str) -> None:
     stranger = draw_photo(2, 160, 120)
     assert groups(PHOTO, stranger, COPIES[what]) == [0, 1, 0]
     assert groups(COPIES[what], stranger, PHOTO) == [0, 1, 0]
+
+
+def test_large_photo_full_of_detail_is_found_in_other_sizes() -> None:
+    grain = np.random.default_rng(0).integers(-60, 60, (480, 640, 1))
+    large = Image.fromarray(np.clip(np.asarray(draw_photo(1, 640, 480), int) + grain, 0, 255).astype(np.uint8))
+    assert groups(large, draw_photo(2, 640, 480), large.resize((500, 375)), jpeg(large.resize((160, 120)), 50)) == [
+        0,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_different_photos_share_no_group() -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -40,8 +39,7 @@ def test_rows_say_what_each_photo_is(photos: Path) -> None:
     assert (table["reason"] == "").all()
     assert table["sha256"][0] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert table[["width", "height"]].to_numpy().tolist() == [[48, 64], [64, 48], [64, 48], [64, 48]]
-    seen = np.frombuffer(table["thumbnail"][1], np.uint8).reshape(16, 16)
-    assert np.array_equal(seen, thumbnail(Image.open(photos / table["image_path"][1])))
+    assert table["thumbnail"][1] == thumbnail(Image.open(photos / table["image_path"][1]))
 
 
 def test_bad_photos_are_rows_with_reasons(spoiled: tuple[Path, list[Photo]]) -> None:

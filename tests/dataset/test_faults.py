@@ -1,0 +1,208 @@
+"""Killed, out of room, out of rights: the same command afterwards ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.dataset import copying
+from pipeline.dataset.stages import run_stages
+
+MakeConfig = Callable[..., Config]
+WRITES = ("os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.utime", "open")
+MOMENTS = 20
+MODES = ["hardlink", "copy", "store"]
+
+
+def files(*folders: Path) -> dict[str, bytes]:
+    """All files below the folders but the stamps."""
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): path.read_bytes() for path in found if ".stamps" not in path.parts}
+
+
+def child(work: Callable[[], None]) -> int:
+    """Do the work in a child process; its wait status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1]
+
+
+def killed_at(moment: int, work: Callable[[], object]) -> int:
+    """Do the work in a child that is killed with SIGKILL at its n-th step that touches a file; its wait status."""
+
+    def until() -> None:
+        steps = 0
+
+        def watch(event: str, _: object) -> None:
+            nonlocal steps
+            if event in WRITES:
+                steps += 1
+                if steps == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+        work()
+        os._exit(0)
+
+    return child(until)
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """How many steps the whole work has."""
+    reading, writing = os.pipe()
+
+    def count() -> None:
+        steps = 0
+
+        def watch(event: str, _: object) -> None:
+            nonlocal steps
+            steps += event in WRITES
+
+        sys.addaudithook(watch)
+        work()
+        os.write(writing, str(steps).encode())
+        os._exit(0)
+
+    assert child(count) == 0
+    with os.fdopen(reading, "rb") as pipe:
+        os.close(writing)
+        return int(pipe.read())
+
+
+def settings(mode: str) -> tuple[str, ...]:
+    return ("dataset.store.size=32",) if mode == "store" else (f"dataset.copy_mode={mode}",)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_twenty_moments_and_called_again_ends_the_same(
+    make_config: MakeConfig, tmp_path: Path, mode: str
+) -> None:
+    config = make_config(*settings(mode))
+    made = config.paths.dst_dataset, config.dataset_dir
+
+    def work() -> None:
+        run_stages(config, until="manifest")
+
+    steps = steps_of(work)
+    undisturbed = files(*made)
+    assert len(undisturbed) > 34
+    for k in range(MOMENTS):
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        status = killed_at(1 + k * steps // MOMENTS, work)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert child(lambda: (work(), os._exit(0))[0]) == 0
+        assert files(*made) == undisturbed
+    assert not [path for path in tmp_path.rglob("*.tmp*")]
+
+
+@pytest.mark.parametrize("mode", ["copy", "store"])
+def test_full_disk_stops_with_its_name_and_the_next_run_goes_on(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    config = make_config(*settings(mode))
+    real, done = copying._finish, []
+
+    def full(temporary: Path, *rest: Path | int) -> None:
+        done.append(temporary)
+        if len(done) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+        real(temporary, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "_finish", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            run_stages(config, until="manifest")
+    assert len(list(config.paths.dst_dataset.rglob("*.jpg"))) == 19
+    assert run_stages(config, until="manifest") == 0
+
+
+def test_file_that_may_not_grow_leaves_no_half_photo(make_config: MakeConfig, photos: Path) -> None:
+    """A true write error of the system, half way through a photo."""
+    config = make_config("dataset.copy_mode=copy")
+    largest = max(path.stat().st_size for path in photos.rglob("*.jpg"))
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, largest - 1))
+        try:
+            run_stages(config, until="copy")
+        except OSError as error:
+            os._exit(0 if error.errno == errno.EFBIG else 2)
+
+    assert os.waitstatus_to_exitcode(child(work)) == 0
+    for path in config.paths.dst_dataset.rglob("*.jpg"):
+        assert path.read_bytes() == (photos / path.relative_to(config.paths.dst_dataset)).read_bytes()
+    assert run_stages(config, until="manifest") == 0
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    """Do the work in a child without root's rights; its exit code, or the number of the system's error."""
+
+    def powerless() -> None:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            work()
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+
+    return os.waitstatus_to_exitcode(child(powerless))
+
+
+@pytest.fixture
+def open_tmp(tmp_path: Path) -> Path:
+    """The test's folder and what is in it, for everyone to write; its parents are private to root."""
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    for parent in tmp_path.parents:
+        if not os.stat(parent).st_mode & 0o001:
+            parent.chmod(0o711)
+    return tmp_path
+
+
+@pytest.mark.parametrize("what", ["source", "target"])
+def test_no_permission_and_read_only_target_are_the_system_s_own_words(
+    make_config: MakeConfig, open_tmp: Path, what: str
+) -> None:
+    config = make_config("dataset.copy_mode=copy")
+    (open_tmp / "tiny.yaml").chmod(0o644)
+    for folder in (config.paths.dst_dataset, config.dataset_dir):
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+    closed = config.paths.src_dataset / "Aves/Pica pica/000.jpg" if what == "source" else config.paths.dst_dataset
+    closed.chmod(0o000 if what == "source" else 0o555)
+    assert as_nobody(lambda: run_stages(config, until="copy")) == errno.EACCES
+    assert not list(config.paths.dst_dataset.rglob("Pica pica/000.jpg"))
+    closed.chmod(0o666 if what == "source" else 0o777)
+    assert as_nobody(lambda: run_stages(config, until="copy")) == 0
+    assert len(list(config.paths.dst_dataset.rglob("*.jpg"))) == 34
+
+
+def test_wrong_hash_in_the_regional_set_is_found_and_mended(make_config: MakeConfig) -> None:
+    """One byte of a copy flipped without a change of size or time."""
+    config = make_config("dataset.copy_mode=copy", "dataset.compare=hash")
+    run_stages(config, until="manifest")
+    before = files(config.paths.dst_dataset, config.dataset_dir)
+    photo = next(config.paths.dst_dataset.rglob("*.jpg"))
+    times = photo.stat()
+    photo.write_bytes(photo.read_bytes()[:-1] + b"?")
+    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
+    run_stages(config, until="manifest")
+    assert files(config.paths.dst_dataset, config.dataset_dir) == before
+    assert json.loads((config.dataset_dir / ".stamps/copy.json").read_text())["inputs"]
