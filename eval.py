@@ -12,13 +12,13 @@ from pipeline.console import SOME_FAILED, configuration, parser, run
 EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
   eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo
-  eval.py --config configs/demo.yaml --report             also write report.html and report.md
-  eval.py --config configs/demo.yaml --stress 200 --tta 200 --report    networks again: spoilt photos, nine views
+  eval.py --config configs/demo.yaml --stress 200 --report    spoilt photos; all in one page, report.html
   eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT"""
 MEASURES = {  # each on N test photos
     "speed": "time N test photos",
     "stress": "blur, noise, JPEG and darkness at 5 levels on N test photos",
     "tta": "nine views averaged against one, on N test photos",
+    "features": "N test photos placed by main's logits (PCA, t-SNE), on a page",
 }
 
 
@@ -38,17 +38,15 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
-    from pipeline.evaluation import compare, folder, report, run, speed, stress
+    from pipeline.evaluation import compare, features, folder, report, run, speed, stress
 
     if arguments.compare:
         compare.compare(config, arguments.compare)
         return None
-    bad = (
-        len(folder.evaluate_folder(config, arguments.images)["unreadable"])
-        if arguments.images
-        else run.evaluate(config)
-    )
-    for name, measure in (("speed", speed.speed), ("stress", stress.stress), ("tta", stress.average_views)):
+    images = arguments.images
+    bad = len(folder.evaluate_folder(config, images)["unreadable"]) if images else run.evaluate(config)
+    measures = (speed.speed, stress.stress, stress.average_views, features.features)
+    for name, measure in zip(MEASURES, measures, strict=True):
         if photos := getattr(arguments, name):
             measure(config, photos)
     if arguments.report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def thumbnail(path: Path, side: int = 128) -> str:
     stored = io.BytesIO()
     small.save(stored, "JPEG", quality=80)
     return _uri("jpeg", stored.getvalue())
+
+
+def markdown(text: str) -> str:
+    """The text as Markdown shows it literally, on one line."""
+    return (
+        re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    )
 
 
 def _uri(kind: str, content: bytes) -> str:

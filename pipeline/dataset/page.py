@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +28,13 @@ def render(title: str, lead: str, parts: Sequence[Part], template: str, root: Pa
 
     Names from outside cannot become markup: HTML is escaped, and Markdown's own characters are too.
     """
-    filters: dict[str, Callable[..., str]] = {"md": _markdown, "cell": _cell, "embedded": pages.embedded}
+    filters: dict[str, Callable[..., str]] = {"md": pages.markdown, "cell": _cell, "embedded": pages.embedded}
     filters["below"] = lambda path: _below(path, root)
     return pages.render(Path(__file__).with_name(template), filters, title=title, lead=lead, parts=parts)
 
 
 def _cell(value: str | int | float) -> str:
     return value if isinstance(value, str) else f"{value:,g}" if isinstance(value, float) else f"{value:,}"
-
-
-def _markdown(text: str) -> str:
-    """The text as Markdown shows it literally, on one line."""
-    return (
-        re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    )
 
 
 def _below(path: Path, root: Path) -> str:

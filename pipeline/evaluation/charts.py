@@ -226,7 +226,7 @@ def stress(table: pd.DataFrame, path: Path) -> None:
         loc="lower center",
         ncols=5,
         frameon=False,
-        bbox_to_anchor=(0.5, -0.07),
+        bbox_to_anchor=(0.5, -0.12),
     )
     save(figure, path)
 

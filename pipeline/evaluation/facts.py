@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
+from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.splitting import SPLITS
 from pipeline.evaluation.metrics import supports
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.predict import Predictions, predictions_file, stage_names
 from pipeline.evaluation.tables import Judged, class_metrics, confused_pairs
 from pipeline.files import read_json
 from pipeline.labels import HEAD_ABOVE, TAIL_BELOW, long_tail
@@ -131,6 +132,8 @@ def of_results(config: Config) -> dict[str, Any]:
     """What other scripts left: simulations, times, spoilt photos, averaged views; empty where they did not run."""
     simulations = []
     for path in sorted((config.output / "monte_carlo").glob("*.json")):
+        if not _fits(config, path):
+            continue
         found = read_json(path, "simulation")
         if "storage" not in found:  # of an older version
             continue
@@ -147,16 +150,27 @@ def of_results(config: Config) -> dict[str, Any]:
         config.output / "evaluation" / "tta.json",
     )
     tta = []
-    for name, found in read_json(views, "averaged views")["models"].items() if views.is_file() else ():
+    for name, found in read_json(views, "averaged views")["models"].items() if _fits(config, views) else ():
         mean, low, high = (100 * found["difference"][k] for k in ("mean", "low_95", "high_95"))
         accuracy = {kind.replace("_", " "): found[kind]["accuracy"] for kind in ("one_view", "nine_views")}
         tta.append({"model": name, **accuracy, "difference": f"{mean:+.2f} points [{low:+.2f}, {high:+.2f}]"})
     return {
         "simulations": simulations,
-        "speed": read_json(speed, "times") if speed.is_file() else None,
-        "stress": _stress(pd.read_csv(stress)) if stress.is_file() else "",
+        "speed": read_json(speed, "times") if _fits(config, speed) else None,
+        "stress": _stress(pd.read_csv(stress)) if _fits(config, stress) else "",
         "tta": tta,
     }
+
+
+def _fits(config: Config, result: Path) -> bool:
+    """Whether a result is there and younger than the predictions; one of older models is left out, and that is told."""
+    if not result.is_file():
+        return False
+    files = [predictions_file(config, name, config.route.precision) for name in stage_names(config)]
+    if result.stat().st_mtime >= max(file.stat().st_mtime for file in files):
+        return True
+    log.warning("report    left out, for it is older than the predictions: %s; run its command again", result)
+    return False
 
 
 def _stress(table: pd.DataFrame) -> str:

@@ -22,7 +22,7 @@ from pipeline.evaluation.routing import Rules, route
 from pipeline.evaluation.run import evaluation_stamp
 from pipeline.evaluation.tables import confusion, judge, judge_cascade
 from pipeline.files import read_json, write_text
-from pipeline.pages import embedded, render
+from pipeline.pages import embedded, markdown, render
 
 HTML, MARKDOWN = (Path(__file__).with_name(f"report.{kind}.jinja") for kind in ("html", "md"))
 SECTIONS = [
@@ -63,7 +63,7 @@ def write_report(config: Config) -> Path:
     folder = config.output / "evaluation" / "plots"
     pictures = {path.stem: embedded(path) for path in sorted(folder.glob("*.png"))}
     write_text(config.output / "report.html", render(HTML, pictures=pictures, **data))
-    write_text(config.output / "report.md", render(MARKDOWN, **data))
+    write_text(config.output / "report.md", render(MARKDOWN, {"md": markdown}, **data))
     size = (config.output / "report.html").stat().st_size / 1e6
     log.info("report    %s (%.1f MB) and report.md", config.output / "report.html", size)
     return config.output / "report.html"

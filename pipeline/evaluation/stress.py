@@ -31,7 +31,7 @@ def stress(config: Config, photos: int) -> pd.DataFrame:
 
     Each level is predicted once and kept, so a killed run goes on where it was. Writes evaluation/stress.csv and a plot.
     """
-    clean, rules = _stored(config, photos)
+    clean, rules = seeded_part(config, photos)
     rows = _rows("clean", 0, clean, rules, config.seed)
     for kind in CORRUPTIONS:
         for level in LEVELS:
@@ -47,7 +47,7 @@ def stress(config: Config, photos: int) -> pd.DataFrame:
 
 def average_views(config: Config, photos: int) -> dict[str, Any]:
     """Each model on nine views per photo, averaged, against one view, paired; writes evaluation/tta.json."""
-    clean, _ = _stored(config, photos)
+    clean, _ = seeded_part(config, photos)
     result: dict[str, Any] = {"photos": len(clean[0].rows), "models": {}}
     for table in clean:
         averaged = judge(_looked_at(config, table, "views", nine_views))
@@ -66,7 +66,7 @@ def average_views(config: Config, photos: int) -> dict[str, Any]:
     return result
 
 
-def _stored(config: Config, photos: int) -> tuple[list[Predictions], Rules]:
+def seeded_part(config: Config, photos: int) -> tuple[list[Predictions], Rules]:
     """The stored predictions of a seeded part of the test photos, and the rules (chosen on val)."""
     tables = predict_stages(config, read_experiment(config), config.route.precision)
     test = part(tables, "test")

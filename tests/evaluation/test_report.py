@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from PIL import Image
 from toy import Experiment
 
 from pipeline.errors import DataError
+from pipeline.evaluation.facts import of_results
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
@@ -129,6 +132,17 @@ def test_a_report_needs_an_evaluation_that_fits(experiment: Experiment) -> None:
     evaluate(config)
     with pytest.raises(DataError, match="does not fit the predictions or settings; run eval.py again"):
         write_report(experiment.config("route.threshold=0.9"))
+
+
+def test_results_of_older_models_are_left_out_and_told(
+    reported: Experiment, tmp_path: Path, lines: Callable[[], list[str]]
+) -> None:
+    config = reported.copy(tmp_path / "root").config()
+    simulation = config.output / "monte_carlo" / "toy_both.json"
+    assert [row["name"] for row in of_results(config)["simulations"]] == ["toy_both"]
+    os.utime(simulation, (0, 0))
+    assert of_results(config)["simulations"] == []
+    assert f"report    left out, for it is older than the predictions: {simulation}; run its command again" in lines()
 
 
 def test_a_cascade_without_main(experiment: Experiment) -> None:
