@@ -89,7 +89,7 @@ def test_heat_map_shows_every_map_of_every_level_once(config: Config, monkeypatc
     plt.close(figures[0])
 
 
-@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--model", "main"], 0), (["--model", "nothing"], 1)])
+@pytest.mark.parametrize(("arguments", "code"), [(["--model", "main"], 0), (["--model", "nothing"], 1)])
 def test_script(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Any, code: int
 ) -> None:

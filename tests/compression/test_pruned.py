@@ -106,12 +106,10 @@ def test_table_shows_before_and_after(make: Callable[..., Config], lines: Callab
 def test_pruned_model_is_exported_and_quantized(make: Callable[..., Config]) -> None:
     config = make()
     [folder] = prune_models(config, ["main"], never, last=False)
-    quantize_models(config, ["main", "main_p50"])
+    quantize_models(config, ["main_p50"])
     model = Model(folder / "model.int8.onnx")
     assert model.card["name"] == "main_p50"
     assert model.card["pruning"] == json.loads((folder / "model.json").read_text())["pruning"]
-    small, large = ((config.models / name / "model.onnx").stat().st_size for name in ("main_p50", "main"))
-    assert small < 0.7 * large
 
 
 def test_time_of_one_photo(make: Callable[..., Config]) -> None:
