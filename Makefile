@@ -16,6 +16,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -30,4 +31,4 @@ $(READY): requirements.txt requirements-dev.txt
 	touch $(READY)
 
 clean:
-	rm -rf data/demo data/demo_region models/demo output/demo
+	rm -rf site data/demo data/demo_region models/demo output/demo

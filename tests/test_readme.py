@@ -1,25 +1,47 @@
-"""What the README shows is there and is understood; what is pinned is pinned the same everywhere."""
+"""What README and documentation show is there and is understood; what is pinned is pinned the same everywhere."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from pipeline.config import load_config
+from pipeline import cli
+from pipeline.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```[^\n]*\n(.*?)^```", README, re.M | re.S)
-LINES = [line.strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
-SAID = [*LINES, *(f"{name} --help" for name in re.findall(r"`(\w+\.py)", README))]
-COMMANDS = [line for line in LINES if re.match(r"(\S*/)?python3?\s+\w+\.py", line)]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+TEXT = "\n".join(PAGES.values())
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    """What stands between fences of this language."""
+    return [body for name, body in re.findall(r"^```([^\n]*)\n(.*?)^```", text, re.M | re.S) if name == language]
+
+
+BLOCKS = blocks(README)
+LINES = [
+    line.strip()
+    for text in PAGES.values()
+    for block in blocks(text)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+COMMANDS = sorted({line for line in LINES if re.match(r"((\S*/)?python3?\s+\w+\.py|ommatidia)\b", line)})
+MADE = {shlex.split(line)[2] for line in COMMANDS if line.startswith("ommatidia create-config ")}
 CONFIGS = sorted([ROOT / "config.yaml", *(ROOT / "configs").glob("*.yaml")])
 
 
@@ -33,7 +55,7 @@ def test_the_two_commands_stand_at_the_top() -> None:
 
 
 def test_every_make_command_is_a_target() -> None:
-    wanted = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join([*BLOCKS, *re.findall(r"`([^`]*)`", README)])))
+    wanted = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join([*LINES, *re.findall(r"`([^`\n]*)`", TEXT)])))
     assert {"demo", "test"} <= wanted <= targets()
 
 
@@ -51,33 +73,68 @@ def test_there_are_commands() -> None:
 def test_every_command_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The script is there, knows the flags, and the configuration loads; no work is done."""
     words = shlex.split(command, comments=True)
-    name, arguments = next((word, words[i + 1 :]) for i, word in enumerate(words) if word.endswith(".py"))
+    _, name, *arguments = words
+    name = cli.scripts()[name].name if words[0] == "ommatidia" else name
     if name == "classify.py":  # of the bundle; the photos are the reader's own
         from pipeline.edge.classify import _parse
 
         monkeypatch.setattr(Path, "exists", lambda path: True)
-        assert _parse(arguments).photos
+        given = _parse(arguments)
+        assert given.photos or given.camera
         return
     assert (ROOT / name).is_file()
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
     script = importlib.import_module(name.removesuffix(".py"))
     configurations = []
-    monkeypatch.setattr(
-        script, "run", lambda work, given: configurations.append(load_config(given.config, given.overrides)) or 0
-    )
+
+    def run(_: object, given: argparse.Namespace) -> int:
+        path = Path("config.yaml") if str(given.config) in MADE else given.config
+        configurations.append(load_config(path, given.overrides))
+        return 0
+
+    monkeypatch.setattr(script, "run", run)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     assert script.main() == 0
     assert len(configurations) == 1
 
 
-def test_every_script_and_room_that_is_named_exists() -> None:
-    for name in re.findall(r"`(\w+\.py)\b", README):
-        assert (ROOT / name).is_file() or name == "classify.py", name
-    for name in re.findall(r"`(pipeline/[\w/]+)`", README):
-        assert (ROOT / name).is_dir(), name
-    for name in re.findall(r"\]\(((?!http)[^)#]+)", README):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("page", PAGES)
+def test_everything_that_is_named_exists(page: str) -> None:
+    text = PAGES[page]
+    for name in re.findall(r"`(\w+\.py)\b", text):
+        assert list(ROOT.glob(name)) or list(ROOT.glob(f"pipeline/**/{name}")), name
+    for name in re.findall(r"`((?:pipeline|tests|configs)/[\w/.]+)`", text):
+        assert (ROOT / name).exists() or "stripes" in name, name  # the example of a new model
+    for name in re.findall(r"\]\(((?!http)[^)#]+)", text):
+        assert ((ROOT / page).parent / name).exists(), name
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    sections = {field.alias or name: field.annotation for name, field in Config.model_fields.items()}
+    named = [found for found in re.findall(r"`(\w+)\.(\w+)\b(?!\.)", TEXT) if found[0] in sections]
+    assert len(named) > 20
+    for section, key in named:
+        if key not in ("csv", "yaml", "py"):
+            assert key in sections[section].model_fields, f"{section}.{key}"
+
+
+def test_the_examples_of_code_work() -> None:
+    model, loss = blocks(PAGES["docs/extending.md"], "python")
+    there: dict[str, Any] = {}
+    exec(model, there)
+    [name] = there["NAMES"]
+    logits = there["build"](name, 4, {"width": 8})(torch.rand(2, 3, 32, 32))
+    assert logits.shape == (2, 4)
+    exec(loss, there)
+    labels = torch.tensor([1, 3])
+    assert there["confident"](logits, labels, 0.1) < there["confident"](logits, labels, 0.0)
+
+
+def test_the_documentation_has_every_page() -> None:
+    navigation = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"'{page.name}'" in navigation
 
 
 # configurations -----------------------------------------------------------------------------------------------------
