@@ -50,7 +50,8 @@ def model_figures(
 ) -> dict[str, Any]:
     """All headline figures of one model: with top-3 and top-5, and for a cache its hits and the always-"Other" baseline."""
     answers, everything = logits.argmax(1), np.ones(len(truth))
-    rank = (logits > logits[np.arange(len(truth)), truth][:, None]).sum(1)
+    own, earlier = logits[np.arange(len(truth)), truth][:, None], np.arange(len(labels)) < truth[:, None]
+    rank = ((logits > own) | ((logits == own) & earlier)).sum(1)  # int8 logits tie; the first label wins, as in argmax
     ratios: Ratios = {f"top{k}": (rank < k, everything) for k in (3, 5) if k < len(labels)}
     if labels.has_other:
         ratios |= cache_ratios(truth, answers, len(labels) - 1)

@@ -76,6 +76,12 @@ def macro_f1(truth: Ids, answers: Ids, labels: int) -> float:
     return float(score(Sample(truth, answers, labels), np.ones((1, len(truth))))["macro_f1"][0])
 
 
+def test_tied_logits_do_not_lift_the_truth() -> None:
+    logits = np.zeros((5, 5), np.float32)  # as int8 networks answer; argmax takes the first label
+    figures = model_figures(np.arange(5), logits, space(5), 0)
+    assert (figures["accuracy"], figures["top3"]) == (1 / 5, 3 / 5)
+
+
 def test_macro_f1_by_hand() -> None:
     truth, answers = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 3])
     # label 0: p 1, r 1/2 -> 2/3; label 1: p 2/3, r 1 -> 4/5; label 2: 0; label 3 does not occur
