@@ -133,7 +133,8 @@ def test_a_second_time_every_step_is_up_to_date_and_no_file_changes(
     told = lines()
     steps = [line.split(":")[0].replace("up to date", "").strip() for line in told if "up to date" in line]
     assert steps == [
-        "analyse", "match", "copy", "verify", "split", "label", "manifest", "plots", "train", "train",
+        "analyse", "match", "copy", "verify", "split", "label", "manifest", "plots", "test_sets", "card",
+        "train", "train",
         f"quantize  {CACHE}", "quantize  main",
         f"predict   {CACHE}", "predict   main", f"predict   {CACHE}.int8", "predict   main.int8", "eval",
         f"predict   {CACHE}.int8", "predict   main.int8", "simulate", "deploy",
