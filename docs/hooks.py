@@ -12,11 +12,11 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # mkdocs takes it away again when this file is loaded
+
+from pipeline import cli
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # mkdocs takes it away again when this file is loaded
-
-from pipeline import cli  # noqa: E402
-
 BENCHMARKS = ROOT / "benchmarks"
 API = (
     "config", "console", "errors", "files", "labels",
