@@ -17,8 +17,10 @@ from pipeline.errors import ConfigError
 from pipeline.files import safe_name, write_text
 from pipeline.sections import (
     Dataset,
+    Export,
     Global,
     Labels,
+>>>>>>> 2b98e8d (int8 without loss: kernels keep their sums, biases corrected, bytes as input, layers in float where needed; speed series; TorchScript, Triton)
     MonteCarlo,
     Paths,
     Quantize,
@@ -46,6 +48,7 @@ class Config(Section):
     main: Main = Main()
     cache: Cache = Cache()
     prune: Prune = Prune()
+    export: Export = Export()
     quantize: Quantize = Quantize()
     route: Route = Route()
     monte_carlo: MonteCarlo = MonteCarlo()

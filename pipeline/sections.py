@@ -160,9 +160,26 @@ class TestSets(Section):
         return sets
 
 
+class Export(Section):
+    batch: Literal["dynamic", 1] = Field("dynamic", description="photos per call; 1 fixes it, as some compilers need")
+    formats: list[Literal["torchscript", "triton"]] = Field([], description="also written beside model.onnx")
+
+
 class Quantize(Section):
+    kind: Literal["static", "dynamic"] = Field("static", description="dynamic: ranges are found anew for each photo")
+    format: Literal["qdq", "qoperator"] = Field("qdq", description="how a static int8 graph is written down")
     calibration_images: int = Field(256, ge=16, description="seeded sample of train, balanced over species")
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    percentile: float = Field(99.999, gt=50, le=100, description="share of the values kept by method percentile")
+    per_channel: bool = Field(True, description="one weight scale per channel, else one per layer")
+    activations: Literal["u8", "s8"] = Field("u8", description="s8: on x86 some layers of an s8 graph stay in float")
+    refine: bool = Field(True, description="kernels keep their sums when rounded, biases take back int8's mean error")
+    max_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="val accuracy int8 may cost; beyond it the costliest layers stay float; 1: none do",
+    )
     parity_images: int = Field(64, gt=0, description="val photos on which torch and ONNX must agree")
     parity_tolerance: float = Field(1e-3, gt=0, description="largest |logit difference| allowed")
 

@@ -109,7 +109,7 @@ def test_all_that_is_promised_is_there(whole: Path) -> None:
     for model in (CACHE, "main"):
         folder = whole / "models" / "toy" / model
         names = ["weights.safetensors", "model.json", "training_metrics.csv", "model.onnx", "model.int8.onnx"]
-        promised += [folder / name for name in (*names, "export.json")]
+        promised += [folder / name for name in (*names, "export.json", "quantization_report.json")]
         promised += [output / "predictions" / f"{model}{kind}.parquet" for kind in ("", ".int8")]
         promised += [output / "evaluation" / f"report_{model}{kind}.csv" for kind in ("", ".int8")]
     assert [path for path in promised if not path.is_file()] == []

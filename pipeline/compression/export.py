@@ -8,7 +8,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -26,12 +26,18 @@ OPSET = 18
 
 
 def export(
-    network: nn.Module, card: ModelCard, path: Path, photos: NDArray[np.uint8], tolerance: float
+    network: nn.Module,
+    card: ModelCard,
+    path: Path,
+    photos: NDArray[np.uint8],
+    tolerance: float,
+    batch: int | Literal["dynamic"] = "dynamic",
 ) -> dict[str, Any]:
     """Write the network with its scaling inside: input uint8 (n, size, size, 3) RGB, output logits (n, labels).
 
     photos: real ones, (n, size, size, 3), on which torch and onnxruntime must agree: largest |logit difference| within
-    `tolerance` and the same best label on each; else nothing is written. Returns the parity figures.
+    `tolerance` and the same best label on each; else nothing is written. batch: a number fixes n, with which constants
+    that depend on it fold. Returns the parity figures.
     """
     model = Deployable(network, card.recipe).eval()
     with torch.no_grad():
@@ -40,12 +46,13 @@ def export(
         raise ModelError(
             f"export of {card.name} refused: torch's logits are not finite; train it again, with a lower lr"
         )
-    example = torch.zeros(2, card.recipe.size, card.recipe.size, 3, dtype=torch.uint8)  # two: one would fix the batch
+    n = 2 if batch == "dynamic" else batch  # an example of one would fix the batch
+    example = torch.zeros(n, card.recipe.size, card.recipe.size, 3, dtype=torch.uint8)
     try:
         with _quiet(), torch.inference_mode(False), torch.no_grad():
             program = torch.onnx.export(
                 model, (example,), input_names=["input"], output_names=["output"], opset_version=OPSET, dynamo=True,
-                dynamic_shapes={"photos": {0: torch.export.Dim("n")}}, verbose=False,
+                dynamic_shapes={"photos": {0: torch.export.Dim("n")}} if batch == "dynamic" else None, verbose=False,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
@@ -57,19 +64,28 @@ def export(
     onnx.checker.check_model(proto)
     with replacing(path) as temporary:
         onnx.save_model(proto, temporary)
-        return parity(ours, Model(temporary).logits(photos), tolerance, card.name)
+        return parity(ours, logits(Model(temporary), photos), tolerance, card.name)
 
 
-def parity(torch_logits: NDArray[Any], onnx_logits: NDArray[Any], tolerance: float, name: str) -> dict[str, Any]:
+def logits(model: Model, photos: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """Logits of any number of photos: `batch` at a time, or as many as the graph takes where that is fixed."""
+    fixed = model.session.get_inputs()[0].shape[0]
+    step = fixed if isinstance(fixed, int) else batch
+    return np.concatenate([model.logits(photos[start : start + step]) for start in range(0, len(photos), step)])
+
+
+def parity(
+    torch_logits: NDArray[Any], other_logits: NDArray[Any], tolerance: float, name: str, other: str = "onnxruntime"
+) -> dict[str, Any]:
     """Figures of agreement; disagreement is a ModelError."""
-    difference = float(np.abs(torch_logits - onnx_logits).max())
-    same = float((torch_logits.argmax(1) == onnx_logits.argmax(1)).mean())
+    difference = float(np.abs(torch_logits - other_logits).max())
+    same = float((torch_logits.argmax(1) == other_logits.argmax(1)).mean())
     if not difference <= tolerance or same < 1:
         raise ModelError(
-            f"export of {name} refused: torch and onnxruntime differ by {difference:.2g} in a logit (allowed {tolerance:g}) "
-            f"and agree on {same:.1%} of {len(onnx_logits)} photos"
+            f"export of {name} refused: torch and {other} differ by {difference:.2g} in a logit (allowed {tolerance:g}) "
+            f"and agree on {same:.1%} of {len(other_logits)} photos"
         )
-    return {"photos": len(onnx_logits), "max_logit_difference": difference, "top1_agreement": same}
+    return {"photos": len(other_logits), "max_logit_difference": difference, "top1_agreement": same}
 
 
 def strip(proto: onnx.ModelProto) -> None:

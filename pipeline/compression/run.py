@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.compression.export import export
-from pipeline.compression.quantization import calibration_sample, quantize
+from pipeline.compression.export import export, logits
+from pipeline.compression.formats import torchscript, triton
+from pipeline.compression.mixed import search, sensitivity
+from pipeline.compression.quality import compare, layer_table, report
+from pipeline.compression.quantization import calibration_sample, prepared
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, read_manifest
@@ -19,11 +25,12 @@ from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError, ModelError
-from pipeline.files import Stamp, run_once, write_json
+from pipeline.files import Stamp, run_once, sha256, write_json
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import load_model, read_card
 
 BATCH = 32
+OUTPUTS = ("model.onnx", "model.int8.onnx", "export.json", "quantization_report.json", "quantization_layers.csv")
 
 
 def trained_models(config: Config) -> list[Path]:
@@ -45,40 +52,100 @@ def quantize_models(config: Config, names: list[str] | None = None) -> None:
 
 def _one(config: Config, manifest: Manifest, folder: Path) -> None:
     card = read_card(folder)
-    outputs = [folder / name for name in ("model.onnx", "model.int8.onnx", "export.json")]
-    inputs = {"weights": card.weights_sha256, "manifest": manifest.hash, "settings": config.quantize.model_dump()}
+    settings = {"batch": config.export.batch, **config.quantize.model_dump()}
+    inputs = {"weights": card.weights_sha256, "manifest": manifest.hash, "settings": settings}
     if card.data_hash != manifest.hash:
         raise ModelError(
             f"{folder} was trained on manifest {card.data_hash}, this one is {manifest.hash}; train it again"
         )
-    stamp = Stamp(folder / ".stamps" / "quantize.json", inputs, outputs)
-    run_once(
-        f"quantize  {card.name}",
-        stamp,
-        config.global_.overwrite,
-        lambda: _export_both(config, manifest, folder, outputs),
-    )
+    stamp = Stamp(folder / ".stamps" / "quantize.json", inputs, [folder / name for name in OUTPUTS])
+    again = config.global_.overwrite
+    run_once(f"quantize  {card.name}", stamp, again, lambda: _export_both(config, manifest, folder))
+    for name in config.export.formats:
+        _other_format(config, manifest, folder, name)
 
 
-def _export_both(config: Config, manifest: Manifest, folder: Path, outputs: list[Path]) -> None:
+def _other_format(config: Config, manifest: Manifest, folder: Path, name: Literal["torchscript", "triton"]) -> None:
+    """Write model.torchscript.pt beside model.onnx, or the model's entry in the Triton repository output/.../triton."""
+    settings = config.quantize
+    repository = config.output / "triton" / folder.name
+    script = folder / "model.torchscript.pt"
+
+    def trace() -> None:
+        some = _parity_rows(config, manifest)
+        torchscript(folder, script, load_photos(manifest, some, read_card(folder).recipe), settings.parity_tolerance)
+
+    work: dict[str, tuple[list[Path], Callable[[], None]]] = {
+        "torchscript": ([script], trace),
+        "triton": (
+            [repository / file for file in ("config.pbtxt", "labels.txt", "1/model.onnx")],
+            lambda: triton(folder / "model.onnx", repository),
+        ),
+    }
+    outputs, write = work[name]
+    inputs = {"model": sha256(folder / "model.onnx"), "tolerance": settings.parity_tolerance}
+    stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
+    run_once(f"quantize  {folder.name} as {name}", stamp, config.global_.overwrite, write)
+
+
+def _parity_rows(config: Config, manifest: Manifest) -> pd.DataFrame:
+    val = manifest.part("val")
+    return val.sample(min(len(val), config.quantize.parity_images), random_state=config.seed)
+
+
+@contextmanager
+def _all_or_none(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A scratch folder whose files of these names come into `folder` only when the block succeeds."""
+    scratch = folder / ".quantize.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # left behind by a killed run
+    try:
+        yield scratch
+        for name in names:
+            (scratch / name).replace(folder / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     network, card = load_model(folder)
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
-    sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed)
+    settings = config.quantize
+    sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed)
     val = manifest.part("val")
-    some = val.sample(min(len(val), config.quantize.parity_images), random_state=config.seed)
-    agreement = export(
-        network, card, outputs[0], load_photos(manifest, some, card.recipe), config.quantize.parity_tolerance
-    )
-    quantize(outputs[0], outputs[1], load_photos(manifest, sample, card.recipe), config.quantize.method)
-    report = _compare(manifest, val, outputs[0], outputs[1])
-    write_json(
-        outputs[2], {"model": card.name, "parity": agreement, **report, "settings": config.quantize.model_dump()}
-    )
-    log.info(
-        "quantize  %s: %.2f -> %.2f MB, val accuracy %.4f -> %.4f, same answer on %.1f %%",
-        card.name, report["fp32"]["bytes"] / 1e6, report["int8"]["bytes"] / 1e6,
-        report["fp32"]["val_accuracy"], report["int8"]["val_accuracy"], 100 * report["val_agreement"],
-    )  # fmt: skip
+    some = _parity_rows(config, manifest)
+    with _all_or_none(folder, OUTPUTS) as scratch:
+        fp32, int8, export_json, report_json, layers_csv = (scratch / name for name in OUTPUTS)
+        agreement = export(
+            network,
+            card,
+            fp32,
+            load_photos(manifest, some, card.recipe),
+            settings.parity_tolerance,
+            config.export.batch,
+        )
+        judge = _judge(manifest, val, fp32)
+        with prepared(fp32, load_photos(manifest, sample, card.recipe), settings) as ready:
+            layers = sensitivity(ready)
+            allowed = max(settings.max_drop, 1 / len(val))  # one photo of a small val tells nothing
+            trials = search(ready, layers, judge, allowed, int8)
+        figures = report(fp32, int8, layers, trials, allowed)
+        write_json(export_json, {"model": card.name, "batch": config.export.batch, "parity": agreement})
+        write_json(report_json, {"model": card.name, **figures, "settings": settings.model_dump()})
+        layer_table(layers, trials[-1]["float_layers"]).to_csv(layers_csv, index=False, float_format="%.6g")
+    _tell(card.name, figures, settings.max_drop)
+
+
+def _judge(manifest: Manifest, rows: pd.DataFrame, fp32: Path) -> Callable[[Path], dict[str, Any]]:
+    """Figures of an int8 file beside fp32's on these photos."""
+
+    def answers(file: Path) -> NDArray[np.float32]:
+        model = Model(file, threads=2)
+        parts = (rows.iloc[start : start + BATCH] for start in range(0, len(rows), BATCH))
+        return np.concatenate([logits(model, load_photos(manifest, part, model.recipe)) for part in parts])
+
+    before = answers(fp32)
+    truth = LabelSpace(Model(fp32).labels).ids(rows["species"].tolist())
+    return lambda int8: compare(truth, before, answers(int8))
 
 
 def load_photos(manifest: Manifest, rows: pd.DataFrame, recipe: Recipe) -> NDArray[np.uint8]:
@@ -92,18 +159,16 @@ def load_photos(manifest: Manifest, rows: pd.DataFrame, recipe: Recipe) -> NDArr
     return np.stack(photos)
 
 
-def _compare(manifest: Manifest, rows: pd.DataFrame, fp32: Path, int8: Path) -> dict[str, Any]:
-    """Accuracy of both files on val, and how often they agree; their sizes."""
-    models = {"fp32": Model(fp32, threads=2), "int8": Model(int8, threads=2)}
-    answers: dict[str, list[NDArray[np.intp]]] = {name: [] for name in models}
-    for start in range(0, len(rows), BATCH):
-        photos = load_photos(manifest, rows.iloc[start : start + BATCH], models["fp32"].recipe)
-        for name, model in models.items():
-            answers[name].append(model.logits(photos).argmax(1))
-    truth = LabelSpace(models["fp32"].labels).ids(rows["species"].tolist())
-    best = {name: np.concatenate(parts) for name, parts in answers.items()}
-    report: dict[str, Any] = {
-        name: {"bytes": path.stat().st_size, "val_accuracy": float((best[name] == truth).mean())}
-        for name, path in (("fp32", fp32), ("int8", int8))
-    }
-    return {**report, "val_photos": len(rows), "val_agreement": float((best["fp32"] == best["int8"]).mean())}
+def _tell(name: str, report: dict[str, Any], max_drop: float) -> None:
+    """One line for a person, and one more where int8 costs more than allowed."""
+    val, layers, sizes = report["val"], report["layers"], report["bytes"]
+    log.info(
+        "quantize  %s: %.2f -> %.2f MB, val accuracy %.4f -> %.4f, same answer on %.1f %%%s",
+        name, sizes["fp32"] / 1e6, sizes["int8"] / 1e6, val["fp32"]["accuracy"], val["int8"]["accuracy"],
+        100 * val["agreement"], f", {len(layers['float'])} of {layers['total']} layers in float" if layers["float"] else "",
+    )  # fmt: skip
+    if not report["within_max_drop"]:
+        log.warning(
+            "  int8 of %s costs %.4f of val accuracy, more than quantize.max_drop %g; see its quantization_report.json",
+            name, val["accuracy_drop"], max_drop,
+        )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Model:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.x64quantprecision", "1" if int8_saturates() else "0")
         try:
             self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
@@ -48,6 +50,19 @@ class Model:
         if not np.isfinite(result).all():
             raise BundleError(f"{self.path.name} answers numbers that are not finite; it must be trained anew")
         return result
+
+
+def int8_saturates() -> bool:
+    """Whether sums of u8 x s8 products overflow here: x86 without VNNI, where onnxruntime has a slower exact way.
+
+    With VNNI that way would only cost time (1.5 to 3 times). Where the processor does not tell, it is taken.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
 
 
 def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:

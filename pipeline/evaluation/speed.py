@@ -7,74 +7,109 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.edge.cascade import Cascade, Stage
+from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
 from pipeline.evaluation.experiment import chosen, read_experiment
 from pipeline.evaluation.predict import model_file, predict_stages, stage_names
+from pipeline.evaluation.timing import draw, write_tables
 from pipeline.files import write_json
 
-WARM_UP = 10
+WARM_UP = 10  # photos looked at before times count
+REPEATS = 20  # of one photo, for the time of a network whose weights and photo are in the processor's cache
+THREADS = 1
+STEPS = ("decode_ms", "preprocess_ms", "infer_ms")
 
 
-def compare_speed(cascade: Cascade, main: Cascade, photos: Sequence[Path]) -> dict[str, Any]:
-    """Times in ms per photo (mean, p50, p95, p99) of both, and the ratio of the means. Unreadable photos are left out."""
+def compare_speed(systems: dict[str, Cascade], photos: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """Times in ms of each system on the same photos, in the order of measuring: STEPS and total_ms, a row per photo.
+
+    Unreadable photos are left out. `attrs` of each table hold cold_ms (the network's first call), warm_ms (the second)
+    and repeated_ms (the median of more calls on that same photo).
+    """
+    cold = {name: _repeat(system, photos) for name, system in systems.items()}
     for photo in photos[:WARM_UP]:
-        cascade.classify(photo)
-        main.classify(photo)
-    times: dict[str, list[float]] = {"cascade": [], "main": []}
-    steps: dict[str, list[float]] = {"decode_ms": [], "preprocess_ms": []}
+        for system in systems.values():
+            system.classify(photo)
+    rows: dict[str, list[list[float]]] = {name: [] for name in systems}
     for i, photo in enumerate(photos):
-        order = [("cascade", cascade), ("main", main)]
-        for name, stages in order if i % 2 else reversed(order):
-            answer = stages.classify(photo)
+        for name, system in list(systems.items())[:: 1 if i % 2 else -1]:
+            answer = system.classify(photo)
             if answer.status == "ok":
-                times[name].append(answer.ms)
-                if name == "main":
-                    steps["decode_ms"].append(answer.decode_ms)
-                    steps["preprocess_ms"].append(answer.preprocess_ms)
-    if not times["main"]:
-        raise DataError(f"none of the {len(photos)} photos can be read, so there is nothing to time")
-    result: dict[str, Any] = {name: _summary(series) for name, series in times.items()}
-    result |= {name: float(np.mean(series)) for name, series in steps.items()}
-    return {
-        **result,
-        "photos": len(times["main"]),
-        "threads": 1,
-        "speed_up": result["main"]["mean"] / result["cascade"]["mean"],
-    }
+                rows[name].append([answer.decode_ms, answer.preprocess_ms, _infer(answer)])
+    tables = {}
+    for name, series in rows.items():
+        table = pd.DataFrame(series, columns=STEPS)
+        tables[name] = table.assign(total_ms=table.sum(axis=1))
+        tables[name].attrs |= cold[name]
+    return tables
 
 
-def _summary(series: list[float]) -> dict[str, float]:
+def _repeat(system: Cascade, photos: Sequence[Path]) -> dict[str, float]:
+    """Cold, warm and repeated times of the first readable photo."""
+    for photo in photos:
+        first = system.classify(photo)
+        if first.status == "ok":
+            times = [_infer(first), *(_infer(system.classify(photo)) for _ in range(1 + REPEATS))]
+            return {"cold_ms": times[0], "warm_ms": times[1], "repeated_ms": float(np.median(times[2:]))}
+    raise DataError(f"none of the {len(photos)} photos can be read, so there is nothing to time")
+
+
+def _infer(answer: Answer) -> float:
+    return sum(answer.infer_ms.values())
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Mean, p50, p95 and p99 in ms of the whole way of a photo, and of each step apart."""
+    figures = {step: _percentiles(table[step]) for step in (*STEPS, "total_ms")}
+    return {**figures.pop("total_ms"), "steps": figures, **table.attrs}
+
+
+def _percentiles(series: pd.Series[float]) -> dict[str, float]:
     p50, p95, p99 = np.percentile(series, [50, 95, 99])
-    return {"mean": float(np.mean(series)), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+    return {"mean": float(series.mean()), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
 
 
 def speed(config: Config, photos: int) -> dict[str, Any]:
-    """Cascade against main alone on test photos, photo by photo in one run on one thread; writes speed.json."""
+    """Cascade against main alone on test photos, photo by photo in one run; writes speed.json and the folder speed."""
     manifest = read_experiment(config)
     precision = config.route.precision
-    tables = predict_stages(config, manifest, precision)
-    if tables[-1].labels.has_other:
+    predictions = predict_stages(config, manifest, precision)
+    if predictions[-1].labels.has_other:
         raise DataError("the speed is compared with main alone, which is no stage here; add main to route.stages")
-    rules = chosen(config, tables).rules
+    rules = dict(zip(stage_names(config), chosen(config, predictions).rules, strict=True))
     rows = manifest.part("test")
     rows = rows.sample(min(photos, len(rows)), random_state=config.seed)
-    stages = [
-        Stage.of(name, Model(model_file(config, name, precision), threads=1), rule)
-        for name, rule in zip(stage_names(config), rules, strict=True)
-        if rule is not None
-    ]
-    paths = [manifest.root / path for path in rows["image_path"]]
-    result = {"precision": precision, **compare_speed(Cascade(stages), Cascade(stages[-1:]), paths)}
+    stages, main = (
+        [
+            Stage.of(name, Model(model_file(config, name, precision), THREADS), rule)
+            for name, rule in list(rules.items())[start:]
+            if rule is not None
+        ]
+        for start in (0, -1)  # main alone gets a session of its own, so that its first call is a first call
+    )
+    tables = compare_speed(
+        {"cascade": Cascade(stages), "main": Cascade(main)}, [manifest.root / path for path in rows["image_path"]]
+    )
+    result: dict[str, Any] = {"precision": precision, **{name: summary(table) for name, table in tables.items()}}
+    result |= {
+        "photos": len(tables["main"]),
+        "threads": THREADS,
+        "providers": sorted({provider for stage in stages for provider in stage.model.session.get_providers()}),
+        "speed_up": result["main"]["mean"] / result["cascade"]["mean"],
+    }
+    for name, table in tables.items():
+        write_tables(config.output / "speed" / name, table)
+    draw(tables, config.output / "speed" / "speed.png", f"{precision}, {THREADS} thread")
     write_json(config.output / "speed.json", result)
     log.info(
-        "speed     %d photos, %s, one thread: cascade %.2f ms, main alone %.2f ms per photo "
-        "(medians %.2f and %.2f), %.2f times as fast",
-        result["photos"], precision, result["cascade"]["mean"], result["main"]["mean"],
-        result["cascade"]["p50"], result["main"]["p50"], result["speed_up"],
+        "speed     %d photos, %s, one thread, %s: cascade %.2f ms, main alone %.2f ms per photo "
+        "(medians %.2f and %.2f), %.2f times as fast; series: %s",
+        result["photos"], precision, ", ".join(result["providers"]), result["cascade"]["mean"], result["main"]["mean"],
+        result["cascade"]["p50"], result["main"]["p50"], result["speed_up"], config.output / "speed",
     )  # fmt: skip
     return result

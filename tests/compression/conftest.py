@@ -18,18 +18,25 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.compression.export import export
-from pipeline.compression.quantization import quantize
+from pipeline.compression.quantization import prepared, write_int8
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build
+from pipeline.sections import Quantize
 
 COLOURS = ((200, 40, 40), (40, 180, 40), (40, 40, 200))
 RECIPE = Recipe(size=48, crop=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CARD = ModelCard(
     "main", "main", "", {}, LabelSpace(("Apis mellifera", "Pieris rapæ", "Other")), RECIPE, "0123456789ab", 5
 )
+
+
+def quantized(source: Path, target: Path, given: NDArray[np.uint8], **settings: Any) -> None:
+    """Write the int8 twin of an exported file, calibrated on these photos."""
+    with prepared(source, given, Quantize(**settings)) as ready:
+        write_int8(ready, target)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
         fp32, int8 = folder / "model.onnx", folder / "model.int8.onnx"
         card = ModelCard(**{**CARD.__dict__, "architecture": name})
         figures = export(network, card, fp32, photos(12), 1e-3)
-        quantize(fp32, int8, photos(24, 99), "minmax")
+        quantized(fp32, int8, photos(24, 99))
         return Exported(network, card, fp32, int8, figures)
 
     return make

@@ -1,4 +1,4 @@
-"""Static int8: signed, per channel, calibrated on a seeded and balanced sample of train."""
+"""int8: static in both formats or dynamic, calibrated on a seeded and balanced sample of train."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from pipeline.compression.quantization import calibration_sample, quantize
+from pipeline.compression.quantization import calibration_sample
+from pipeline.edge.errors import BundleError
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
 from pipeline.files import sha256
 
-from .conftest import Exported, photos
+from .conftest import Exported, photos, quantized
 
 Make = Callable[[str], Exported]
 NETWORKS = ["mcunet-in2", "test_resnet"]
@@ -46,7 +47,7 @@ def test_file_is_smaller(exported: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_convolutions_have_signed_weights_per_channel_and_signed_inputs(exported: Make, name: str) -> None:
+def test_convolutions_have_signed_weights_per_channel_and_quantized_inputs(exported: Make, name: str) -> None:
     graph = Graph(exported(name).int8)
     assert len(graph.of("Conv")) > 5
     for conv in graph.of("Conv"):
@@ -60,11 +61,11 @@ def test_convolutions_have_signed_weights_per_channel_and_signed_inputs(exported
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_activations_are_signed_int8_throughout(exported: Make, name: str) -> None:
+def test_activations_are_unsigned_throughout(exported: Make, name: str) -> None:
     graph = Graph(exported(name).int8)
     kinds = Counter(str(graph.constants[node.input[2]].dtype) for node in graph.of("QuantizeLinear"))
-    assert set(kinds) == {"int8"}
-    assert kinds["int8"] > 10
+    assert set(kinds) == {"uint8"}
+    assert kinds["uint8"] > 10
     assert not {node.op_type for node in graph.nodes} & {"QLinearConv", "ConvInteger", "DynamicQuantizeLinear"}
 
 
@@ -103,9 +104,9 @@ def test_int8_file_carries_the_card_of_its_source(exported: Make) -> None:
 def test_same_photos_give_the_same_bytes(exported: Make, tmp_path: Path) -> None:
     one = exported("test_resnet")
     source = sha256(one.fp32)
-    quantize(one.fp32, tmp_path / "again.onnx", photos(24, 99), "minmax")
+    quantized(one.fp32, tmp_path / "again.onnx", photos(24, 99))
     assert sha256(tmp_path / "again.onnx") == sha256(one.int8)
-    quantize(one.fp32, tmp_path / "other.onnx", photos(24, 98), "minmax")
+    quantized(one.fp32, tmp_path / "other.onnx", photos(24, 98))
     assert sha256(tmp_path / "other.onnx") != sha256(one.int8)
     assert sha256(one.fp32) == source
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.onnx", "other.onnx"]
@@ -114,18 +115,80 @@ def test_same_photos_give_the_same_bytes(exported: Make, tmp_path: Path) -> None
 @pytest.mark.parametrize("method", ["entropy", "percentile"])
 def test_other_methods_of_calibration_work(exported: Make, tmp_path: Path, method: str) -> None:
     one, some = exported("test_resnet"), photos(30, 44)
-    quantize(one.fp32, tmp_path / "model.onnx", photos(16, 99), method)
+    quantized(one.fp32, tmp_path / "model.onnx", photos(16, 99), method=method, percentile=99.9)
     fp32, int8 = (Model(path).logits(some) for path in (one.fp32, tmp_path / "model.onnx"))
     assert (fp32.argmax(1) == int8.argmax(1)).mean() >= 0.8
     assert sha256(tmp_path / "model.onnx") != sha256(one.int8)
 
 
-def test_interrupted_quantization_leaves_the_old_file(exported: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("activations", ["u8", "s8"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_every_static_form_answers_as_fp32_does(
+    exported: Make, tmp_path: Path, form: str, activations: str, per_channel: bool
+) -> None:
+    one, some = exported("test_resnet"), photos(30, 44)
+    quantized(
+        one.fp32, tmp_path / "model.onnx", photos(16, 99), format=form, activations=activations, per_channel=per_channel
+    )
+    fp32, int8 = (Model(path).logits(some) for path in (one.fp32, tmp_path / "model.onnx"))
+    assert (fp32.argmax(1) == int8.argmax(1)).mean() >= 0.85
+    graph = Graph(tmp_path / "model.onnx")
+    assert bool(graph.of("QLinearConv")) == (form == "qoperator")
+    kinds = {str(graph.constants[node.input[2]].dtype) for node in graph.of("QuantizeLinear")}
+    assert kinds == {"uint8" if activations == "u8" else "int8"}
+    weights = [values for values in graph.constants.values() if values.dtype == np.int8 and values.ndim == 4]
+    scales = [values for name, values in graph.constants.items() if "weight" in name and name.endswith("scale")]
+    assert weights
+    assert any(scale.size > 1 for scale in scales) == per_channel
+
+
+def test_dynamic_has_no_ranges_and_runs(exported: Make, tmp_path: Path) -> None:
+    one, some = exported("test_resnet"), photos(30, 44)
+    quantized(one.fp32, tmp_path / "model.onnx", photos(16, 99), kind="dynamic")
+    graph = Graph(tmp_path / "model.onnx")
+    assert graph.of("ConvInteger")
+    assert not graph.of("QuantizeLinear")
+    fp32, int8 = (Model(path).logits(some) for path in (one.fp32, tmp_path / "model.onnx"))
+    assert (fp32.argmax(1) == int8.argmax(1)).mean() >= 0.85
+    assert (tmp_path / "model.onnx").stat().st_size < 0.4 * one.fp32.stat().st_size
+
+
+def test_interrupted_quantization_leaves_the_old_file(
+    exported: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "model.int8.onnx"
     target.write_bytes(b"an older one")
-    with pytest.raises(KeyError):
-        quantize(exported("test_resnet").fp32, target, photos(2), "no such method")
+
+    def fail(*given: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pipeline.compression.quantization.correct_biases", fail)
+    with pytest.raises(OSError, match="disk full"):
+        quantized(exported("test_resnet").fp32, target, photos(16))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older one"]
+
+
+def test_onnx_of_another_project_is_refused_and_the_old_file_stays(exported: Make, tmp_path: Path) -> None:
+    target, foreign = tmp_path / "model.int8.onnx", tmp_path / "foreign.onnx"
+    target.write_bytes(b"an older one")
+    proto = onnx.load(exported("test_resnet").fp32)
+    del proto.metadata_props[:]
+    onnx.save_model(proto, foreign)
+    with pytest.raises(
+        BundleError, match=r"foreign\.onnx does not carry labels and recipe; it was not exported by this"
+    ):
+        quantized(foreign, target, photos(16))
+    assert target.read_bytes() == b"an older one"
+
+
+def test_operator_that_the_runtime_lacks_is_refused(exported: Make, tmp_path: Path) -> None:
+    proto = onnx.load(exported("test_resnet").fp32)
+    next(node for node in proto.graph.node if node.op_type == "Conv").op_type = "Kaleidoscope"
+    onnx.save_model(proto, tmp_path / "odd.onnx")
+    with pytest.raises(BundleError, match=r"odd\.onnx cannot be loaded: .*Kaleidoscope"):
+        quantized(tmp_path / "odd.onnx", tmp_path / "model.int8.onnx", photos(16))
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]
 
 
 # the sample -----------------------------------------------------------------------------------------------------------

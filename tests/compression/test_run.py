@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import write_photos
@@ -29,7 +30,10 @@ from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build
 
 COUNTS = {"Insecta": {"Apis mellifera": 16, "Pieris rapae": 10, "Vanessa atalanta": 8}}
-FILES = ["export.json", "model.int8.onnx", "model.json", "model.onnx", "weights.safetensors"]
+FILES = [
+    "export.json", "model.int8.onnx", "model.json", "model.onnx", "quantization_layers.csv",
+    "quantization_report.json", "weights.safetensors",
+]  # fmt: skip
 
 
 def configure(folder: Path, *overrides: str) -> Config:
@@ -97,13 +101,17 @@ def test_each_model_gets_both_files_and_a_report(config: Config) -> None:
     for name in ("main", "cache_0.5_0"):
         folder = config.models / name
         assert sorted(hashes(folder)) == FILES
-        report = json.loads((folder / "export.json").read_text())
-        assert report["model"] == name
-        assert report["parity"]["photos"] == 4
-        assert report["parity"]["max_logit_difference"] <= 1e-3
+        exported, report = (json.loads((folder / f"{n}.json").read_text()) for n in ("export", "quantization_report"))
+        assert exported["model"] == report["model"] == name
+        assert (exported["parity"]["photos"], exported["batch"]) == (4, "dynamic")
+        assert exported["parity"]["max_logit_difference"] <= 1e-3
         assert report["settings"]["calibration_images"] == 16
         for precision, file in (("fp32", "model.onnx"), ("int8", "model.int8.onnx")):
-            assert report[precision]["bytes"] == (folder / file).stat().st_size
+            assert report["bytes"][precision] == (folder / file).stat().st_size
+        layers = pd.read_csv(folder / "quantization_layers.csv")
+        assert len(layers) == report["layers"]["total"]
+        assert layers["name"].tolist()[:10] == [layer["name"] for layer in report["worst_layers"]]
+        assert set(layers["name"][layers["precision"] == "fp32"]) == set(report["layers"]["float"])
 
 
 def test_report_counts_right_answers_on_val(config: Config) -> None:
@@ -119,12 +127,12 @@ def test_report_counts_right_answers_on_val(config: Config) -> None:
             for precision, file in (("fp32", "model.onnx"), ("int8", "model.int8.onnx"))
         }
         truth = card.labels.ids(val["species"].tolist())
-        report = json.loads((config.models / name / "export.json").read_text())
-        assert report["val_photos"] == len(val) >= 5
+        report = json.loads((config.models / name / "quantization_report.json").read_text())["val"]
+        assert report["photos"] == len(val) >= 5
         assert np.array_equal(answers["fp32"], torchs.argmax(1))
-        assert report["val_agreement"] == pytest.approx((answers["fp32"] == answers["int8"]).mean())
+        assert report["agreement"] == pytest.approx((answers["fp32"] == answers["int8"]).mean())
         for precision, best in answers.items():
-            assert report[precision]["val_accuracy"] == pytest.approx((best == truth).mean())
+            assert report[precision]["accuracy"] == pytest.approx((best == truth).mean())
 
 
 def test_card_in_the_file_tells_the_training_without_its_settings(config: Config) -> None:
@@ -132,6 +140,68 @@ def test_card_in_the_file_tells_the_training_without_its_settings(config: Config
     assert model.card["training"] == {"fingerprint": "f", "epoch": 2}
     assert model.card["data_hash"] == read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
     assert model.card["weights_sha256"] == sha256(config.models / "main" / "weights.safetensors")
+
+
+def test_failed_quantization_leaves_all_earlier_files(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hashes(config.models / "main")
+
+    def fail(*given: object) -> None:
+        raise ModelError("no")
+
+    monkeypatch.setattr("pipeline.compression.run.search", fail)
+    with pytest.raises(ModelError, match="no"):
+        quantize_models(config_again(config), ["main"])
+    assert hashes(config.models / "main") == before
+    assert not list((config.models / "main").glob(".quantize*"))
+
+
+def test_other_formats_say_the_same(experiment: Path, lines: Callable[[], list[str]]) -> None:
+    config = configure(experiment, "export.formats=[torchscript,triton]")
+    for _ in range(2):
+        quantize_models(config, ["main"])
+    assert lines() == 2 * ["quantize  main up to date"] + [
+        f"quantize  main as {name} up to date" for name in ("torchscript", "triton")
+    ]
+    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    exported = Model(config.models / "main" / "model.onnx")
+    some = load_photos(manifest, manifest.part("val"), exported.recipe)
+    card = {"ommatidia": ""}
+    traced = torch.jit.load(str(config.models / "main" / "model.torchscript.pt"), _extra_files=card)
+    assert np.abs(traced(torch.from_numpy(some)).detach().numpy() - exported.logits(some)).max() < 1e-3
+    assert json.loads(card["ommatidia"])["labels"] == list(exported.labels)
+    repository = config.output / "triton" / "main"
+    assert sha256(repository / "1" / "model.onnx") == sha256(config.models / "main" / "model.onnx")
+    assert (repository / "labels.txt").read_text().splitlines() == list(exported.labels)
+    assert (repository / "config.pbtxt").read_text() == (
+        'name: "main"\nbackend: "onnxruntime"\nmax_batch_size: 32\n'
+        'input [ { name: "input", data_type: TYPE_UINT8, dims: [32, 32, 3] } ]\n'
+        'output [ { name: "output", data_type: TYPE_FP32, dims: [3], label_filename: "labels.txt" } ]\n'
+    )
+
+
+def test_fixed_batch(experiment: Path) -> None:
+    config = configure(experiment, "export.batch=1", "export.formats=[triton]")
+    quantize_models(config, ["cache_0.5_0"])
+    for file in ("model.onnx", "model.int8.onnx"):
+        assert Model(config.models / "cache_0.5_0" / file).session.get_inputs()[0].shape == [1, 32, 32, 3]
+    triton = (config.output / "triton" / "cache_0.5_0" / "config.pbtxt").read_text()
+    assert "max_batch_size: 0" in triton
+    assert "dims: [1, 32, 32, 3]" in triton
+
+
+def test_int8_that_costs_too_much_is_said(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    def costly(*given: object) -> dict[str, object]:
+        scores = {"accuracy": 0.5, "macro_f1": 0.5}
+        return {"photos": 5, "fp32": scores, "int8": scores, "accuracy_drop": 0.4, "agreement": 0.6}
+
+    monkeypatch.setattr("pipeline.compression.run.compare", costly)
+    quantize_models(config_again(configure(experiment)), ["main"])
+    warning = (
+        "int8 of main costs 0.4000 of val accuracy, more than quantize.max_drop 0.005; see its quantization_report.json"
+    )
+    assert lines()[-1].strip() == warning
 
 
 def test_models_up_to_date_are_skipped_caches_first(config: Config, lines: Callable[[], list[str]]) -> None:
@@ -151,7 +221,7 @@ def test_new_weights_are_exported_again(config: Config, lines: Callable[[], list
     assert said[0] == "quantize  cache_0.5_0 up to date"
     assert said[1].startswith("quantize  main: 1.5")
     after = hashes(config.models / "main")
-    assert all(after[name] != before[name] for name in ("model.onnx", "model.int8.onnx", "export.json"))
+    assert all(after[name] != before[name] for name in ("model.onnx", "model.int8.onnx", "quantization_report.json"))
 
 
 def test_more_calibration_images_than_train_has_are_refused(experiment: Path) -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from toy import COLOURS, card, write_model
 
 from pipeline.edge.errors import BundleError
-from pipeline.edge.model import Model
+from pipeline.edge.model import Model, int8_saturates
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
@@ -132,3 +132,26 @@ def test_answers_that_are_no_numbers_are_an_error_and_no_species(tmp_path: Path)
     model = Model(write_model(tmp_path / "main.onnx", COLOURS, sharpness=float("nan")))
     with pytest.raises(BundleError, match="main.onnx answers numbers that are not finite"):
         model.logits(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "avx2 avx512_vnni", False),
+        ("AMD64", "avx2 avx_vnni", False),
+        ("x86_64", "avx2", True),
+        ("x86_64", None, True),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_int8_sums_are_exact_on_every_processor(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str | None, expected: bool
+) -> None:
+    def read_text(self: Path, *given: object) -> str:
+        if flags is None:
+            raise FileNotFoundError(self)
+        return flags
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert int8_saturates() == expected

@@ -220,6 +220,10 @@ def test_speed(evaluated: Config) -> None:
     assert result["photos"] == 12
     assert result["precision"] == "int8"
     assert result["speed_up"] > 0
+    assert (result["threads"], result["providers"]) == (1, ["CPUExecutionProvider"])
+    for name in ("cascade", "main"):
+        assert len(list((evaluated.output / "speed" / name).glob("*.csv"))) == 7
+    assert (evaluated.output / "speed" / "speed.png").is_file()
     assert speed(evaluated, 10_000)["photos"] == 30
 
 

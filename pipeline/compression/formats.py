@@ -1,0 +1,60 @@
+"""Other forms of an exported model: TorchScript, and an entry of a Triton server's model repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.compression.export import parity
+from pipeline.edge.model import METADATA_KEY, Model
+from pipeline.files import replacing, write_text
+from pipeline.models.checkpoint import load_model
+from pipeline.models.deployable import Deployable
+
+MAX_BATCH = 32  # photos that a Triton server may put into one call
+
+
+def torchscript(folder: Path, path: Path, photos: NDArray[np.uint8], tolerance: float) -> None:
+    """Trace the network of a model folder, scaling included: uint8 (n, size, size, 3) in, logits out.
+
+    The card lies inside the archive under the extra file METADATA_KEY. Refused unless it says what the network says on
+    the photos.
+    """
+    network, card = load_model(folder)
+    model = Deployable(network, card.recipe).eval()
+    given = torch.from_numpy(photos)
+    with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have another format
+        traced = torch.jit.trace(model, given[:2])
+        torch.jit.save(traced, str(temporary), _extra_files={METADATA_KEY: json.dumps(card.to_dict())})
+        parity(model(given).numpy(), torch.jit.load(str(temporary))(given).numpy(), tolerance, card.name, "TorchScript")
+
+
+def triton(exported: Path, folder: Path) -> None:
+    """Write <folder>/config.pbtxt, labels.txt and 1/model.onnx for a Triton server with its onnxruntime backend."""
+    model = Model(exported)
+    batch, *photo = model.session.get_inputs()[0].shape
+    labels = [len(model.labels)]
+    fixed = isinstance(batch, int)
+    version = folder / "1" / "model.onnx"
+    with replacing(version) as temporary:
+        shutil.copyfile(exported, temporary)
+    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in model.labels))
+    write_text(
+        folder / "config.pbtxt",
+        f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {0 if fixed else MAX_BATCH}\n'
+        + _tensor("input", "input", "TYPE_UINT8", [batch, *photo] if fixed else photo)
+        + _tensor("output", "output", "TYPE_FP32", [batch, *labels] if fixed else labels, "labels.txt"),
+    )
+
+
+def _tensor(kind: str, name: str, type_: str, shape: list[Any], labels: str = "") -> str:
+    more = f', label_filename: "{labels}"' if labels else ""
+    return f'{kind} [ {{ name: "{name}", data_type: {type_}, dims: {shape}{more} }} ]\n'
