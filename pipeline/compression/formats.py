@@ -32,9 +32,10 @@ def torchscript(folder: Path, path: Path, photos: NDArray[np.uint8], tolerance: 
     given = torch.from_numpy(photos)
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have another format
-        traced = torch.jit.trace(model, given[:2])
+        traced = torch.jit.trace(model, given[:2])  # type: ignore[no-untyped-call]
         torch.jit.save(traced, str(temporary), _extra_files={METADATA_KEY: json.dumps(card.to_dict())})
-        parity(model(given).numpy(), torch.jit.load(str(temporary))(given).numpy(), tolerance, card.name, "TorchScript")
+        again = torch.jit.load(str(temporary))  # type: ignore[no-untyped-call]
+        parity(model(given).numpy(), again(given).numpy(), tolerance, card.name, "TorchScript")
 
 
 def triton(exported: Path, folder: Path) -> None:

@@ -38,4 +38,5 @@ def keep_sums(weights: NDArray[np.float32], per_channel: bool) -> NDArray[np.flo
     order = np.argsort(-error * np.sign(too_much), axis=-1, kind="stable")
     moved = np.argsort(order, axis=-1, kind="stable") < np.abs(too_much)
     rounded = np.clip(rounded - moved * np.sign(too_much), -LEVELS, LEVELS)
-    return (rounded.reshape(weights.shape) * step).astype(np.float32)
+    result: NDArray[np.float32] = (rounded.reshape(weights.shape) * step).astype(np.float32)
+    return result

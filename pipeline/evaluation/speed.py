@@ -66,7 +66,7 @@ def _infer(answer: Answer) -> float:
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Mean, p50, p95 and p99 in ms of the whole way of a photo, and of each step apart."""
     figures = {step: _percentiles(table[step]) for step in (*STEPS, "total_ms")}
-    return {**figures.pop("total_ms"), "steps": figures, **table.attrs}
+    return {**figures.pop("total_ms"), "steps": figures, **{str(name): time for name, time in table.attrs.items()}}
 
 
 def _percentiles(series: pd.Series[float]) -> dict[str, float]:

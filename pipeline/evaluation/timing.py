@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,7 +61,7 @@ def tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _summary(times: pd.Series[float], cold: dict[str, float]) -> pd.DataFrame:
+def _summary(times: pd.Series[float], cold: Mapping[Any, float]) -> pd.DataFrame:
     p25, p75, p95, p99 = np.percentile(times, [25, 75, 95, 99])
     figures = {
         "Sample_Size": len(times),
