@@ -20,7 +20,6 @@ from pipeline.sections import (
     Export,
     Global,
     Labels,
->>>>>>> 2b98e8d (int8 without loss: kernels keep their sums, biases corrected, bytes as input, layers in float where needed; speed series; TorchScript, Triton)
     MonteCarlo,
     Paths,
     Quantize,

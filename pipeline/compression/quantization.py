@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.compression.bias import correct_biases
 from pipeline.compression.export import describe
-from pipeline.compression.photo_input import as_quantization, scaling_nodes, take_bytes
+from pipeline.compression.photo_input import as_quantization, take_bytes
 from pipeline.compression.rounding import round_kernels
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
@@ -93,7 +93,7 @@ class Prepared:
         """Name and operator of each node that can become int8 or stay float by itself, in the order of the graph."""
         kinds = ({*QDQRegistry} | {*QLinearOpsRegistry}) - FOLLOW
         model = onnx.load(self.model)
-        after = model.graph.node[len(scaling_nodes(model)) :]
+        after = model.graph.node[len(_before_first_convolution(model)) :]
         return {node.name: node.op_type for node in after if node.op_type in kinds}
 
 
@@ -152,7 +152,7 @@ def _static(
             model, target, Photos(ready.photos), quant_format=FORMATS[form], per_channel=settings.per_channel,
             activation_type=TYPES[settings.activations], weight_type=QuantType.QInt8,
             calibrate_method=METHODS[settings.method], nodes_to_quantize=[*only],
-            nodes_to_exclude=[*(node.name for node in scaling_nodes(proto)), *exclude],
+            nodes_to_exclude=[*_before_first_convolution(proto), *exclude],
             extra_options={"CalibPercentile": settings.percentile, "TensorQuantOverrides": photo},
             calibration_cache_path=ready.model.with_name("ranges.json"),  # calibrated once, by the first call
         )  # fmt: skip
@@ -160,6 +160,11 @@ def _static(
         quantized = onnx.load(target)
         take_bytes(quantized)
         onnx.save_model(quantized, target)
+
+
+def _before_first_convolution(model: onnx.ModelProto) -> list[str]:
+    kinds = [node.op_type for node in model.graph.node]
+    return [node.name for node in model.graph.node[: kinds.index("Conv") if "Conv" in kinds else len(kinds)]]
 
 
 @contextmanager
