@@ -58,17 +58,18 @@ def main() -> None:
     given = arguments.parse_args()
     config = configuration(given)
     manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
-    sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed)
     result: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for folder in trained_models(config):
         if given.model and folder.name not in given.model:
             continue
         exact = folder / "model.onnx"
         recipe = Model(exact).recipe
+        space = LabelSpace(Model(exact).labels)
+        sample = calibration_sample(manifest.part("train"), config.quantize.calibration_images, config.seed, space)
         calibration = load_photos(manifest, sample, recipe)
         parts = {split: manifest.part(split) for split in ("val", "test")}
         photos = {split: load_photos(manifest, rows, recipe) for split, rows in parts.items()}
-        truth = {split: LabelSpace(Model(exact).labels).ids(rows["species"].tolist()) for split, rows in parts.items()}
+        truth = {split: space.ids(rows["species"].tolist()) for split, rows in parts.items()}
         before = {split: logits(Model(exact), given_photos) for split, given_photos in photos.items()}
         known = result.get(folder.name, {})
         if known.get("sha256") != sha256(exact):

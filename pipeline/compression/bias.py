@@ -54,7 +54,8 @@ def _means(model: onnx.ModelProto, names: Sequence[str], photos: NDArray[np.uint
     session = ort.InferenceSession(
         _up_to(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+    step = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or BATCH  # 0: any number of photos
+    batches = [photos[start : start + step] for start in range(0, len(photos), step)]
     means = [[_mean(value) for value in session.run(None, {"input": batch})] for batch in batches]
     weights = [len(batch) for batch in batches]
     return [np.average(parts, axis=0, weights=weights) for parts in zip(*means, strict=True)]

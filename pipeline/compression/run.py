@@ -110,7 +110,7 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     network, card = load_model(folder)
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     settings = config.quantize
-    sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed)
+    sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed, card.labels)
     val = manifest.part("val")
     some = _parity_rows(config, manifest)
     with _all_or_none(folder, OUTPUTS) as scratch:

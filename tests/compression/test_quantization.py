@@ -19,6 +19,7 @@ from pipeline.edge.errors import BundleError
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
 from pipeline.files import sha256
+from pipeline.labels import OTHER, LabelSpace
 
 from .conftest import Exported, photos, quantized
 
@@ -184,11 +185,14 @@ def test_onnx_of_another_project_is_refused_and_the_old_file_stays(exported: Mak
 
 def test_operator_that_the_runtime_lacks_is_refused(exported: Make, tmp_path: Path) -> None:
     proto = onnx.load(exported("test_resnet").fp32)
-    next(node for node in proto.graph.node if node.op_type == "Conv").op_type = "Kaleidoscope"
+    next(node for node in proto.graph.node if node.op_type == "Conv").op_type = "Odd"
     onnx.save_model(proto, tmp_path / "odd.onnx")
-    with pytest.raises(BundleError, match=r"odd\.onnx cannot be loaded: .*Kaleidoscope"):
+    with pytest.raises(BundleError, match=r"odd\.onnx cannot be loaded: .*INVALID_GRAPH"):
         quantized(tmp_path / "odd.onnx", tmp_path / "model.int8.onnx", photos(16))
     assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]
+
+
+SPECIES = LabelSpace(("Apis", "Bombus", "Colias", "Danaus"))
 
 
 # the sample -----------------------------------------------------------------------------------------------------------
@@ -201,16 +205,21 @@ def train() -> pd.DataFrame:
 
 
 def test_sample_takes_the_species_in_turn(train: pd.DataFrame) -> None:
-    counts = calibration_sample(train, 25, 0)["species"].value_counts().to_dict()
+    counts = calibration_sample(train, 25, 0, SPECIES)["species"].value_counts().to_dict()
     assert counts == {"Apis": 10, "Bombus": 10, "Colias": 4, "Danaus": 1}
 
 
+def test_sample_of_a_cache_is_balanced_over_its_labels(train: pd.DataFrame) -> None:
+    sample = calibration_sample(train, 8, 0, LabelSpace(("Colias", OTHER)))["species"]
+    assert [name == "Colias" for name in sample] == 4 * [True, False]
+
+
 def test_smallest_sample_has_every_species_once(train: pd.DataFrame) -> None:
-    assert sorted(calibration_sample(train, 4, 0)["species"]) == ["Apis", "Bombus", "Colias", "Danaus"]
+    assert sorted(calibration_sample(train, 4, 0, SPECIES)["species"]) == ["Apis", "Bombus", "Colias", "Danaus"]
 
 
 def test_sample_is_drawn_by_the_seed_from_the_rows_given(train: pd.DataFrame) -> None:
-    first, again, other = (calibration_sample(train, 25, seed) for seed in (0, 0, 1))
+    first, again, other = (calibration_sample(train, 25, seed, SPECIES) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
     assert set(first["image_path"]) != set(other["image_path"])
     assert set(first["image_path"]) <= set(train["image_path"])
@@ -219,11 +228,11 @@ def test_sample_is_drawn_by_the_seed_from_the_rows_given(train: pd.DataFrame) ->
 
 
 def test_sample_of_everything_is_everything(train: pd.DataFrame) -> None:
-    assert sorted(calibration_sample(train, 100, 0).index) == list(train.index)
+    assert sorted(calibration_sample(train, 100, 0, SPECIES).index) == list(train.index)
 
 
 def test_sample_larger_than_train_is_refused(train: pd.DataFrame) -> None:
     with pytest.raises(
         DataError, match=r"101 calibration images asked for, but train has 100; lower quantize\.calibration_images"
     ):
-        calibration_sample(train, 101, 0)
+        calibration_sample(train, 101, 0, SPECIES)
