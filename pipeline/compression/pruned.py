@@ -153,7 +153,7 @@ def _score(config: Config, manifest: Manifest, network: nn.Module, card: ModelCa
     if settings.importance not in ("taylor", "deadness"):
         return importance(settings.importance, network, None, None, 0.0)
     train = manifest.part("train")
-    sample = calibration_sample(train, min(settings.photos, len(train)), config.seed)
+    sample = calibration_sample(train, min(settings.photos, len(train)), config.seed, card.labels)
     photos = torch.from_numpy(load_photos(manifest, sample, card.recipe))
     planes = Deployable(nn.Identity(), card.recipe)(photos)
     labels = torch.from_numpy(card.labels.ids(sample["species"].tolist()))
