@@ -135,23 +135,9 @@ def test_answers_that_are_no_numbers_are_an_error_and_no_species(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "expected"),
-    [
-        ("x86_64", "avx2 avx512_vnni", False),
-        ("AMD64", "avx2 avx_vnni", False),
-        ("x86_64", "avx2", True),
-        ("x86_64", None, True),
-        ("aarch64", "asimd", False),
-    ],
+    ("flags", "expected"), [("avx512_vnni", False), ("avx_vnni", False), ("avx2", True), ("", True)]
 )
-def test_int8_sums_are_exact_on_every_processor(
-    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str | None, expected: bool
-) -> None:
-    def read_text(self: Path, *given: object) -> str:
-        if flags is None:
-            raise FileNotFoundError(self)
-        return flags
-
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(Path, "read_text", read_text)
+def test_int8_sums_are_exact_on_every_processor(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda self: bool(flags))
+    monkeypatch.setattr(Path, "read_text", lambda self: flags)
     assert int8_saturates() == expected
