@@ -29,7 +29,7 @@ class Model:
             raise BundleError(f"no model file {path}")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        options.add_session_config_entry("session.x64quantprecision", "1" if int8_saturates() else "0")
+        options.add_session_config_entry("session.x64quantprecision", "1" if wants_exact_int8() else "0")
         try:
             self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
@@ -49,10 +49,10 @@ class Model:
         return result
 
 
-def int8_saturates() -> bool:
-    """Whether sums of u8 x s8 products overflow here: onnxruntime has a slower exact way for x86 without VNNI.
+def wants_exact_int8() -> bool:
+    """Whether to ask for exact sums of u8 x s8 products, which overflow on x86 without VNNI.
 
-    With VNNI that way would only cost time (1.5 to 3 times); on other processors the option does nothing.
+    With VNNI the exact way would only cost time (1.5 to 3 times); processors other than x86 ignore the wish.
     """
     return not (told := Path("/proc/cpuinfo")).is_file() or "vnni" not in told.read_text()
 
@@ -63,9 +63,7 @@ def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
         hashes = label_hash(card["labels"]), Recipe.from_dict(card["recipe"]).hash
         known = card["label_hash"], card["recipe_hash"]
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{path.name} does not carry labels and recipe; it was not exported by this project"
-        ) from error
+        raise BundleError(f"{path.name} does not carry labels and recipe; not exported by this project") from error
     if hashes != known:
         raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     return card

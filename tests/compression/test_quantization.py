@@ -176,9 +176,7 @@ def test_onnx_of_another_project_is_refused_and_the_old_file_stays(exported: Mak
     proto = onnx.load(exported("test_resnet").fp32)
     del proto.metadata_props[:]
     onnx.save_model(proto, foreign)
-    with pytest.raises(
-        BundleError, match=r"foreign\.onnx does not carry labels and recipe; it was not exported by this"
-    ):
+    with pytest.raises(BundleError, match=r"foreign\.onnx does not carry labels and recipe; not exported by this"):
         quantized(foreign, target, photos(16))
     assert target.read_bytes() == b"an older one"
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from toy import COLOURS, card, write_model
 
 from pipeline.edge.errors import BundleError
-from pipeline.edge.model import Model, int8_saturates
+from pipeline.edge.model import Model, wants_exact_int8
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
@@ -140,4 +140,4 @@ def test_answers_that_are_no_numbers_are_an_error_and_no_species(tmp_path: Path)
 def test_int8_sums_are_exact_on_every_processor(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
     monkeypatch.setattr(Path, "is_file", lambda self: bool(flags))
     monkeypatch.setattr(Path, "read_text", lambda self: flags)
-    assert int8_saturates() == expected
+    assert wants_exact_int8() == expected
