@@ -66,7 +66,7 @@ def test_foreign_onnx_file(tmp_path: Path) -> None:
     proto = onnx.load(path)
     del proto.metadata_props[:]
     onnx.save_model(proto, path)
-    with pytest.raises(BundleError, match="main.onnx does not carry labels and recipe; it was not exported by this"):
+    with pytest.raises(BundleError, match="main.onnx does not carry labels and recipe; not exported by this"):
         Model(path)
 
 
