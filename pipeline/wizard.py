@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.console import log
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
 
+WIDTH = 160  # of a line of the file
 KEYS = (
     "global.included_classes", "global.verbose", "global.overwrite",
     "paths.src_dataset", "paths.dst_dataset", "paths.output_dir", "paths.web_crawl_output_json",
@@ -79,7 +81,7 @@ def _shown(value: Any) -> str:
 
 
 def commented(section: BaseModel, indent: str = "") -> str:
-    """A section as YAML with every key, its help text behind it."""
+    """A section as YAML with every key, its help text behind it, or above it where both are too long for a line."""
     lines = []
     data = section.model_dump(mode="json", by_alias=True)
     for (name, field), attribute in zip(_fields(type(section)).items(), type(section).model_fields, strict=True):
@@ -89,7 +91,10 @@ def commented(section: BaseModel, indent: str = "") -> str:
             continue
         flow = yaml.safe_dump(data[name], default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
         line = f"{indent}{name}: {flow.removesuffix(chr(10)).removesuffix('...').strip()}"
-        lines.append(f"{line:<46}  # {field.description}" if field.description else line)
+        help_text = field.description or ""
+        together = f"{line:<46}  # {help_text}" if help_text else line
+        above = [f"{indent}# {part}" for part in textwrap.wrap(help_text, WIDTH - 20)]
+        lines += [together] if len(together) <= WIDTH else [*above, line]
     return "\n".join(lines) + ("" if indent else "\n")
 
 
