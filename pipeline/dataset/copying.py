@@ -36,8 +36,11 @@ def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool 
     """
     photos = list(photos)
     counts: Counter[str] = Counter()
+    made = ""
     for source, target in unplaced(photos, src, dst, mode, exact):
-        counts[place_one(source, target, mode)] += 1
+        if (folder := os.path.dirname(target)) != made:
+            os.makedirs(made := folder, exist_ok=True)
+        counts[_place(source, target, mode)] += 1
     if mode == "reflink" and counts["copied"]:
         log.info("  the file system cannot share blocks (reflink), so %d photos were copied", counts["copied"])
     counts["kept"] = len(photos) - counts.total()
@@ -46,44 +49,47 @@ def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool 
 
 def unplaced(
     photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool = False
-) -> Iterator[tuple[Path, Path]]:
+) -> Iterator[tuple[str, str]]:
     """Source and target of each photo that is not yet what `mode` makes of it; none where both are the same folder."""
     for folder, members in groupby(photos, key=lambda photo: photo.path.rpartition("/")[0]):
         source, target = src / folder, dst / folder
         if target.is_dir() and target.samefile(source):
             continue
-        there = {entry.name for entry in os.scandir(target)} if target.is_dir() else set()
+        there = set(os.listdir(target)) if target.is_dir() else set()
         for photo in members:
             name = photo.path.rpartition("/")[2]
-            pair = source / name, target / name
+            pair = f"{source}/{name}", f"{target}/{name}"
             if name not in there or not _right(*pair, mode, exact):
                 yield pair
 
 
-def _right(source: Path, target: Path, mode: str, exact: bool) -> bool:
-    found = target.lstat()
+def _right(source: str, target: str, mode: str, exact: bool) -> bool:
+    found = os.lstat(target)
+    is_link = stat.S_ISLNK(found.st_mode)
     if mode == "symlink":
-        return target.is_symlink() and target.exists() and target.samefile(source)
-    wanted = source.stat()
-    if stat.S_ISLNK(found.st_mode):
+        return is_link and os.path.exists(target) and os.path.samefile(target, source)
+    if is_link:
         return False
+    wanted = os.stat(source)
     if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
         return mode == "hardlink"
     alike = (found.st_size, found.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns)
-    return alike and (not exact or sha256(source) == sha256(target))
+    return alike and (not exact or sha256(Path(source)) == sha256(Path(target)))
 
 
 def place_one(source: Path, target: Path, mode: str) -> str:
     """Place one photo, whatever is there; returns "copied" or "linked"."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    return _place(str(source), str(target), mode)
+
+
+def _place(source: str, target: str, mode: str) -> str:
     if mode == "copy":
         return _copy(source, target)
-    make = {"symlink": _symlink, "hardlink": _hardlink, "reflink": _reflink}[mode]
+    if os.path.lexists(target):
+        os.unlink(target)
     try:
-        make(source, target)
-    except FileExistsError:
-        target.unlink()
-        make(source, target)
+        {"symlink": _symlink, "hardlink": _hardlink, "reflink": _reflink}[mode](source, target)
     except OSError as error:
         if mode == "symlink" or error.errno not in REFUSED:
             raise
@@ -91,41 +97,45 @@ def place_one(source: Path, target: Path, mode: str) -> str:
     return "linked"
 
 
-def _symlink(source: Path, target: Path) -> None:
-    target.symlink_to(source.resolve())
+def _symlink(source: str, target: str) -> None:
+    os.symlink(os.path.realpath(source), target)
 
 
-def _hardlink(source: Path, target: Path) -> None:
-    os.link(source.resolve() if source.is_symlink() else source, target)
+def _hardlink(source: str, target: str) -> None:
+    os.link(os.path.realpath(source) if os.path.islink(source) else source, target)
 
 
-def _reflink(source: Path, target: Path) -> None:
-    temporary = target.with_name(TEMPORARY)
-    with source.open("rb") as data, temporary.open("wb") as out:
+def _reflink(source: str, target: str) -> None:
+    temporary = _temporary(target)
+    with open(source, "rb") as data, open(temporary, "wb") as out:
         fcntl.ioctl(out.fileno(), FICLONE, data.fileno())
-    _finish(temporary, target, source.stat().st_mtime_ns)
+    _finish(temporary, target, os.stat(source).st_mtime_ns)
 
 
-def _copy(source: Path, target: Path) -> str:
-    temporary = target.with_name(TEMPORARY)
+def _copy(source: str, target: str) -> str:
+    temporary = _temporary(target)
     shutil.copyfile(source, temporary)
-    _finish(temporary, target, source.stat().st_mtime_ns)
+    _finish(temporary, target, os.stat(source).st_mtime_ns)
     return "copied"
 
 
 def write(data: bytes, target: Path, modified_ns: int) -> None:
     """Write a photo's bytes whole, with the time of change of what it was made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(TEMPORARY)
-    temporary.write_bytes(data)
-    _finish(temporary, target, modified_ns)
+    temporary = _temporary(str(target))
+    Path(temporary).write_bytes(data)
+    _finish(temporary, str(target), modified_ns)
 
 
-def _finish(temporary: Path, target: Path, modified_ns: int) -> None:
+def _temporary(target: str) -> str:
+    return f"{os.path.dirname(target)}/{TEMPORARY}"
+
+
+def _finish(temporary: str, target: str, modified_ns: int) -> None:
     """Give a file its time and its name. It is not flushed to the disk: after a power cut the next run finds it wrong
     and makes it again, and waiting for the disk at each of a hundred thousand photos would take hours."""
     os.utime(temporary, ns=(modified_ns, modified_ns))
-    temporary.replace(target)
+    os.replace(temporary, target)
 
 
 def place_from_archive(photos: Iterable[Photo], archive: Path, dst: Path) -> Counter[str]:

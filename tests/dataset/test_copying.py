@@ -76,6 +76,8 @@ def test_hard_link_that_the_file_system_refuses_becomes_a_copy(
         raise OSError(code, "refused")
 
     monkeypatch.setattr(os, "link", refuse)
+    (dst / listed[0].path).parent.mkdir(parents=True)
+    (dst / listed[0].path).write_bytes(b"something else")
     assert place(listed[:3], photos, dst, "hardlink") == {"copied": 3}
     assert place(listed[:3], photos, dst, "hardlink") == {"kept": 3}
     assert kind(photos / listed[0].path, dst / listed[0].path) == "copy"

@@ -57,7 +57,7 @@ def nfc(name: str) -> str:
 
 def is_photo(name: str) -> bool:
     """Whether the extension, in any case, is that of a photo."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+    return name.lower().endswith(EXTENSIONS)
 
 
 def subfolders(folder: Path) -> list[os.DirEntry[str]]:

@@ -16,12 +16,14 @@ from pipeline.files import listing_digest
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    loose, packed = _sources(config)
-    src, archives = root(config), source(config).archives
-    files = [src / photo.path for photo in loose] + [archives[top] for top in sorted(packed)]
+    """Whether the photos themselves have changed is seen by _intact."""
+    packed, archives = _sources(config)[1], source(config).archives
     return {
-        "from": listing_digest(src, files),
-        "packed": {top: [photo.path for photo in photos] for top, photos in packed.items()},
+        "photos": [photo.path for photo in matched(config)],
+        "from": [
+            str(config.paths.src_dataset),
+            listing_digest(root(config), [archives[top] for top in sorted(packed)]),
+        ],
         "to": str(config.paths.dst_dataset),
         "how": config.dataset.model_dump(mode="json", include={"copy_mode", "compare", "store"}),
     }
