@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -113,18 +112,22 @@ def _reflink(source: str, target: str) -> None:
 
 
 def _copy(source: str, target: str) -> str:
-    temporary = _temporary(target)
-    shutil.copyfile(source, temporary)
-    _finish(temporary, target, os.stat(source).st_mtime_ns)
+    with open(source, "rb", buffering=0) as file:
+        _write(file.read(), target, os.fstat(file.fileno()).st_mtime_ns)
     return "copied"
 
 
 def write(data: bytes, target: Path, modified_ns: int) -> None:
     """Write a photo's bytes whole, with the time of change of what it was made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(str(target))
-    Path(temporary).write_bytes(data)
-    _finish(temporary, str(target), modified_ns)
+    _write(data, str(target), modified_ns)
+
+
+def _write(data: bytes, target: str, modified_ns: int) -> None:
+    temporary = _temporary(target)
+    with open(temporary, "wb") as out:
+        out.write(data)
+    _finish(temporary, target, modified_ns)
 
 
 def _temporary(target: str) -> str:

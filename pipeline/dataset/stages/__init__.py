@@ -8,7 +8,6 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.composition import total
-from pipeline.dataset.demo import make_demo
 from pipeline.dataset.stages import (
     analyse,
     card,
@@ -51,6 +50,8 @@ def run_stages(config: Config, until: str | None = None, only: str | None = None
             raise ConfigError(f"no stage {name}; stages: {', '.join(names)}")
     chosen = STAGES[: names.index(until) + 1] if until else STAGES
     if config.dataset.demo:
+        from pipeline.dataset.demo import make_demo  # what draws is slow to import
+
         demo = make_demo(config.paths.src_dataset.parent, config.seed)
         log.info("demo      %d drawn photos in %s", total(demo.composition), demo.photos)
     read_anew()
