@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from pipeline.files import replacing, write_text
 from pipeline.models.checkpoint import load_model
 from pipeline.models.deployable import Deployable
 
+TRITON_FILES = ("config.pbtxt", "labels.txt", "1/model.onnx")
 MAX_BATCH = 32  # photos that a Triton server may put into one call
 
 
-def torchscript(folder: Path, path: Path, photos: NDArray[np.uint8], tolerance: float) -> None:
+def torchscript(folder: Path, path: Path, photos: Callable[[], NDArray[np.uint8]], tolerance: float) -> None:
     """Trace the network of a model folder, scaling included: uint8 (n, size, size, 3) in, logits out.
 
     The card lies inside the archive under the extra file METADATA_KEY. Refused unless it says what the network says on
@@ -29,7 +31,7 @@ def torchscript(folder: Path, path: Path, photos: NDArray[np.uint8], tolerance: 
     """
     network, card = load_model(folder)
     model = Deployable(network, card.recipe).eval()
-    given = torch.from_numpy(photos)
+    given = torch.from_numpy(photos())
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have another format
         traced = torch.jit.trace(model, given[:2])  # type: ignore[no-untyped-call]
@@ -39,17 +41,17 @@ def torchscript(folder: Path, path: Path, photos: NDArray[np.uint8], tolerance: 
 
 
 def triton(exported: Path, folder: Path) -> None:
-    """Write <folder>/config.pbtxt, labels.txt and 1/model.onnx for a Triton server with its onnxruntime backend."""
+    """Write TRITON_FILES into a model's folder of a Triton server's repository, for its onnxruntime backend."""
     model = Model(exported)
     batch, *photo = model.session.get_inputs()[0].shape
     labels = [len(model.labels)]
     fixed = isinstance(batch, int)
-    version = folder / "1" / "model.onnx"
+    settings, names, version = (folder / file for file in TRITON_FILES)
     with replacing(version) as temporary:
         shutil.copyfile(exported, temporary)
-    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in model.labels))
+    write_text(names, "".join(f"{name}\n" for name in model.labels))
     write_text(
-        folder / "config.pbtxt",
+        settings,
         f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {0 if fixed else MAX_BATCH}\n'
         + _tensor("input", "input", "TYPE_UINT8", [batch, *photo] if fixed else photo)
         + _tensor("output", "output", "TYPE_FP32", [batch, *labels] if fixed else labels, "labels.txt"),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.compression.export import export, logits
-from pipeline.compression.formats import torchscript, triton
+from pipeline.compression.formats import TRITON_FILES, torchscript, triton
 from pipeline.compression.mixed import search, sensitivity
 from pipeline.compression.quality import compare, layer_table, report
 from pipeline.compression.quantization import calibration_sample, prepared
@@ -67,24 +68,15 @@ def _one(config: Config, manifest: Manifest, folder: Path) -> None:
 
 def _other_format(config: Config, manifest: Manifest, folder: Path, name: Literal["torchscript", "triton"]) -> None:
     """Write model.torchscript.pt beside model.onnx, or the model's entry in the Triton repository output/.../triton."""
-    settings = config.quantize
-    repository = config.output / "triton" / folder.name
-    script = folder / "model.torchscript.pt"
-
-    def trace() -> None:
-        some = _parity_rows(config, manifest)
-        torchscript(folder, script, load_photos(manifest, some, read_card(folder).recipe), settings.parity_tolerance)
-
-    work: dict[str, tuple[list[Path], Callable[[], None]]] = {
-        "torchscript": ([script], trace),
-        "triton": (
-            [repository / file for file in ("config.pbtxt", "labels.txt", "1/model.onnx")],
-            lambda: triton(folder / "model.onnx", repository),
-        ),
-    }
-    outputs, write = work[name]
-    inputs = {"model": sha256(folder / "model.onnx"), "tolerance": settings.parity_tolerance}
-    stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
+    source, tolerance = folder / "model.onnx", config.quantize.parity_tolerance
+    if name == "triton":
+        place = config.output / "triton" / folder.name
+        outputs, write = [place / file for file in TRITON_FILES], partial(triton, source, place)
+    else:
+        photos = partial(load_photos, manifest, _parity_rows(config, manifest), read_card(folder).recipe)
+        script = folder / "model.torchscript.pt"
+        outputs, write = [script], partial(torchscript, folder, script, photos, tolerance)
+    stamp = Stamp(folder / ".stamps" / f"{name}.json", {"model": sha256(source), "tolerance": tolerance}, outputs)
     run_once(f"quantize  {folder.name} as {name}", stamp, config.global_.overwrite, write)
 
 
@@ -115,14 +107,8 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     some = _parity_rows(config, manifest)
     with _all_or_none(folder, OUTPUTS) as scratch:
         fp32, int8, export_json, report_json, layers_csv = (scratch / name for name in OUTPUTS)
-        agreement = export(
-            network,
-            card,
-            fp32,
-            load_photos(manifest, some, card.recipe),
-            settings.parity_tolerance,
-            config.export.batch,
-        )
+        photos = load_photos(manifest, some, card.recipe)
+        agreement = export(network, card, fp32, photos, settings.parity_tolerance, config.export.batch)
         judge = _judge(manifest, val, fp32)
         with prepared(fp32, load_photos(manifest, sample, card.recipe), settings) as ready:
             layers = sensitivity(ready)
