@@ -72,6 +72,7 @@ def lay_sample(photos: Path, n: int) -> None:
 def agreement(device: Path) -> dict[str, Any]:
     """This machine's answers of the same bundle to the same photos, beside the device's."""
     ours = OUTPUT / "sample" / "here.jsonl"
+    ours.unlink(missing_ok=True)  # classify.py would keep the answers of an earlier bundle
     command = [sys.executable, "../bundle/classify.py", "photos", "--out", ours.name, "--threads", "1"]
     subprocess.run(command, cwd=ours.parent, check=True)
     here, there = ({r["path"]: r for r in map(json.loads, p.read_text().splitlines())} for p in (ours, device))
