@@ -28,7 +28,7 @@ from PIL import Image
 
 from pipeline.compression.export import export
 from pipeline.config import Config, load_config
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.dataset.test_sets import draw_test_sets
 from pipeline.deploy.bundle import bundle
 from pipeline.deploy.single_file import input_names, write_single_file
@@ -37,7 +37,7 @@ from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.edge.rule import Rule
 from pipeline.evaluation.choice import choose
-from pipeline.evaluation.experiment import part, read_experiment
+from pipeline.evaluation.experiment import part
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, stage_names
 from pipeline.evaluation.routing import cascade_figures, route, truth_ids
 from pipeline.files import write_json
@@ -60,7 +60,7 @@ def main() -> None:
     arguments.add_argument("--many", type=int, default=10_000, help="photos for the long run (default 10,000)")
     given = arguments.parse_args()
     config = load_config(given.config, given.overrides)
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     val, test = part(tables, "val"), part(tables, "test")
     rules = choose(val, config.route, config.seed).rules

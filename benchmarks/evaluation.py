@@ -21,10 +21,10 @@ from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
 from pipeline.config import Config
 from pipeline.console import configuration, log, parser, run
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import decode, preprocess
-from pipeline.evaluation.experiment import chosen, part, read_experiment
+from pipeline.evaluation.experiment import chosen, part
 from pipeline.evaluation.metrics import model_figures
 from pipeline.evaluation.monte_carlo import Day, simulate
 from pipeline.evaluation.predict import model_file, predict, predict_stages, save_predictions, stage_names
@@ -67,7 +67,7 @@ def again_for_every_draw(config: Config, manifest: Manifest, rules: Rules, runs:
 
 def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     rules, test = chosen(config, tables).rules, part(tables, "test")
     subject = cascade_subject(test, rules, manifest.species())

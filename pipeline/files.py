@@ -10,10 +10,13 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.console import log
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -45,6 +48,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON safely, indented, UTF-8, in the order given."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table safely, for people and spreadsheets: six digits, no index."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table safely, for the next step: exact, no index."""
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -20,7 +20,7 @@ from pipeline.config import Config, override
 from pipeline.console import DONE, SOME_FAILED, log
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation.run import evaluate
-from pipeline.files import read_json, replacing, safe_name
+from pipeline.files import read_json, safe_name, write_csv
 from pipeline.models.checkpoint import read_card
 from pipeline.training.run import left_out, train_role
 
@@ -101,8 +101,7 @@ def _each(
         rows += [{"experiment": name, **{key: str(value) for key, value in values.items()}, **row} for row in found]
         code = SOME_FAILED if unreadable else code
     frame = pd.DataFrame(rows)
-    with replacing(table) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g")
+    write_csv(table, frame)
     log.info("%s\nsweep     table: %s", frame.to_string(index=False, na_rep="", float_format="%.4f"), table)
     return code
 

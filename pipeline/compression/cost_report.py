@@ -16,7 +16,7 @@ from pipeline.compression.run import trained_models
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.plots import save
-from pipeline.files import replacing, write_json
+from pipeline.files import write_csv, write_json
 from pipeline.models.checkpoint import ModelCard, load_model
 
 SMALLEST_KB = 1.0  # below that the colours end
@@ -37,7 +37,7 @@ def report(config: Config, names: Sequence[str]) -> None:
         totals.append(
             {"model": card.name, "size": card.recipe.size, **asdict(total), "peak_elements_in_place": in_place}
         )
-        _write(folder / f"layers_{card.name}.csv", tables[card.name])
+        write_csv(folder / f"layers_{card.name}.csv", tables[card.name])
         if names:
             _tell_layers(card.name, tables[card.name])
         log.info(
@@ -109,7 +109,7 @@ def _tell_layers(name: str, table: pd.DataFrame) -> None:
 
 
 def _side_by_side(path: Path, names: Sequence[str], table: pd.DataFrame) -> None:
-    _write(path, table)
+    write_csv(path, table)
     log.info("  %-56s %-22s %-22s %6s", "layer", *names, "kept")
     for row in table[table["kept"] != 1].to_dict("records"):
         kept = "" if np.isnan(row["kept"]) else f"{row['kept']:.1%}"
@@ -119,8 +119,3 @@ def _side_by_side(path: Path, names: Sequence[str], table: pd.DataFrame) -> None
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "x".join(map(str, shape)) if shape else "-"
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")

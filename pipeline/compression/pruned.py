@@ -18,7 +18,7 @@ from pipeline.compression.quantization import calibration_sample
 from pipeline.compression.run import load_photos, trained_models
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.errors import ModelError
 from pipeline.files import digest
 from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
@@ -49,7 +49,7 @@ def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool)
     retrain: trains a pruned model on; used between prune.steps, and after the last one if `last`. Returns the folders of
     the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json.
     """
-    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    manifest = experiment_manifest(config)
     names = names or [folder.name for folder in trained_models(config) if not read_card(folder).pruning]
     folders = []
     for name in names:

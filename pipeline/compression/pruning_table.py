@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.edge.model import Model
-from pipeline.files import Stamp, read_json, replacing, run_once, write_json
+from pipeline.files import Stamp, read_json, run_once, write_csv, write_json
 from pipeline.models.checkpoint import WEIGHTS, ModelCard, load_model, read_card
 from pipeline.models.deployable import Deployable
 
@@ -39,8 +39,7 @@ def table(config: Config, manifest: Manifest) -> pd.DataFrame:
         if card.pruning or card.name in origins:
             rows.append(_row(card) | figures(config, manifest, config.models / card.name))
     found = pd.DataFrame(rows)
-    with replacing(config.output / "pruning.csv") as temporary:
-        found.to_csv(temporary, index=False, float_format="%.6g")
+    write_csv(config.output / "pruning.csv", found)
     write_json(config.output / "pruning.json", {"experiment": config.experiment, "split": "val", "models": rows})
     for row in rows:
         log.info(

@@ -21,7 +21,7 @@ from pipeline.compression.quality import compare, layer_table, report
 from pipeline.compression.quantization import calibration_sample, prepared
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
@@ -45,7 +45,7 @@ def trained_models(config: Config) -> list[Path]:
 
 def quantize_models(config: Config, names: list[str] | None = None) -> None:
     """Export and quantize the named models of the experiment, or all; what is up to date is skipped."""
-    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    manifest = experiment_manifest(config)
     folders = [config.models / name for name in names] if names else trained_models(config)
     for folder in folders:
         _one(config, manifest, folder)

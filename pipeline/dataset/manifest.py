@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config import Config
 from pipeline.dataset.composition import Composition, compose
 from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.splitting import SPLITS
@@ -57,6 +58,11 @@ def write_manifest(folder: Path, rows: pd.DataFrame, labels: LabelSpace, seed: i
         table = table.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
         with replacing(folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary)
+
+
+def experiment_manifest(config: Config) -> Manifest:
+    """The manifest of an experiment."""
+    return read_manifest(config.dataset_dir, config.paths.dst_dataset)
 
 
 def read_manifest(folder: Path, root: Path) -> Manifest:

@@ -17,9 +17,9 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.errors import ConfigError, DataError, LabelSpaceError
 from pipeline.evaluation import charts
-from pipeline.evaluation.experiment import with_interval, write_csv
+from pipeline.evaluation.experiment import with_interval
 from pipeline.evaluation.metrics import headline, paired_difference
-from pipeline.files import safe_name, write_json
+from pipeline.files import safe_name, write_csv, write_json
 from pipeline.labels import LabelSpace
 
 SAMPLES = "per_sample_results.parquet"

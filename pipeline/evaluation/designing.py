@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.plots import save
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError, ModelError
@@ -27,11 +28,11 @@ from pipeline.evaluation.design import (
     perfect_routing,
     search,
 )  # fmt: skip
-from pipeline.evaluation.experiment import part, read_experiment, write_csv
+from pipeline.evaluation.experiment import part
 from pipeline.evaluation.learning import learn_rule, parts
 from pipeline.evaluation.predict import FILES, Predictions, check_same_photos, predict_stages
 from pipeline.evaluation.sweep import THRESHOLDS
-from pipeline.files import write_json
+from pipeline.files import write_csv, write_json
 
 LEARN_SHARE = 0.5  # of val, where the configuration names none: the other half tests the promise of what is chosen
 ALL = len(THRESHOLDS) - 1  # the place of threshold 0: every hit is an answer
@@ -104,7 +105,7 @@ def _search(config: Config, precision: str, share: float) -> Searched:
 
 def _tables(config: Config, precision: str) -> dict[str, Predictions]:
     """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted."""
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     names = sorted(path.parent.name for path in config.models.glob(f"*/{FILES[precision]}"))
     if "main" not in names:
         raise ModelError(

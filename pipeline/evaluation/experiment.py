@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline.config import Config
-from pipeline.dataset.manifest import Manifest, read_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation.choice import Choice, choose
 from pipeline.evaluation.predict import Predictions
-from pipeline.files import replacing
-
-
-def read_experiment(config: Config) -> Manifest:
-    """The manifest of the experiment."""
-    return read_manifest(config.dataset_dir, config.paths.dst_dataset)
 
 
 def chosen(config: Config, tables: list[Predictions]) -> Choice:
@@ -46,9 +36,3 @@ def with_interval(figures: dict[str, Any], name: str) -> str:
     """A figure with its 95 % interval, for a person."""
     low, high = figures[f"{name}_95"]
     return f"{figures[name]:.4f} [{low:.3f}, {high:.3f}]"
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table safely."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")

@@ -14,10 +14,9 @@ from sklearn.manifold import TSNE
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.evaluation.charts import COLOURS
-from pipeline.evaluation.experiment import write_csv
 from pipeline.evaluation.stress import seeded_part
 from pipeline.evaluation.tables import judge
-from pipeline.files import write_text
+from pipeline.files import write_csv, write_text
 from pipeline.pages import render, thumbnail
 
 PERPLEXITY = 50

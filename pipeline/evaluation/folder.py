@@ -10,10 +10,11 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.model import Model
 from pipeline.edge.sources import find
 from pipeline.errors import DataError
-from pipeline.evaluation.experiment import chosen, read_experiment, unreadable, with_interval
+from pipeline.evaluation.experiment import chosen, unreadable, with_interval
 from pipeline.evaluation.metrics import headline, model_figures
 from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, stage_names
 from pipeline.evaluation.routing import route, truth_ids
@@ -26,7 +27,7 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     The rules are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
     """
     rows = labelled_photos(root)
-    tables = predict_stages(config, read_experiment(config), config.route.precision)
+    tables = predict_stages(config, experiment_manifest(config), config.route.precision)
     rules = chosen(config, tables).rules
     there = [
         predict(Model(model_file(config, name, config.route.precision)), root, rows, digest(rows.to_dict("list")))

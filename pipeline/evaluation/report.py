@@ -11,17 +11,17 @@ import yaml
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
 from pipeline.errors import DataError
 from pipeline.evaluation import charts, facts, plots, posthoc, scenarios
-from pipeline.evaluation.experiment import chosen, part, read_experiment, write_csv
+from pipeline.evaluation.experiment import chosen, part
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Rules, route
 from pipeline.evaluation.run import evaluation_stamp
 from pipeline.evaluation.tables import confusion, judge, judge_cascade
-from pipeline.files import read_json, write_text
+from pipeline.files import read_json, write_csv, write_text
 from pipeline.pages import embedded, markdown, render
 
 HTML, MARKDOWN = (Path(__file__).with_name(f"report.{kind}.jinja") for kind in ("html", "md"))
@@ -39,7 +39,7 @@ def write_report(config: Config) -> Path:
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():
         raise DataError(f"{config.output / 'metrics.json'} does not fit the predictions or settings; run eval.py again")
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     test = part(tables, "test")
     rules = chosen(config, tables).rules

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.choice import Choice
-from pipeline.evaluation.experiment import chosen, part, read_experiment, unreadable, with_interval, write_csv
+from pipeline.evaluation.experiment import chosen, part, unreadable, with_interval
 from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, species_report, supports
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, route, truth_ids
 from pipeline.evaluation.tables import FORMAT_VERSION, TABLES, Judged, judge, judge_cascade, write_tables
-from pipeline.files import Stamp, digest, run_once, sha256, write_json
+from pipeline.files import Stamp, digest, run_once, sha256, write_csv, write_json
 from pipeline.models.checkpoint import versions
 
 PRECISIONS = ("fp32", "int8")
@@ -31,7 +31,7 @@ def evaluate(config: Config) -> int:
 
     Returns how many photos could not be read any more.
     """
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     tables = {precision: predict_stages(config, manifest, precision) for precision in PRECISIONS}
     stamp = evaluation_stamp(config)
     run_once("eval     ", stamp, config.global_.overwrite, lambda: _evaluate(config, manifest, tables))

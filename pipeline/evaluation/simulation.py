@@ -12,17 +12,17 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.experiment import chosen, part, read_experiment, write_csv
+from pipeline.evaluation.experiment import chosen, part
 from pipeline.evaluation.metrics import species_report, supports
 from pipeline.evaluation.mixes import species_mix
 from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
 from pipeline.evaluation.predict import SPLITS, Predictions, predict_file, predict_stages, predictions_file
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
-from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_json
+from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_csv, write_json
 
 TOLD = ("accuracy", "macro_f1", "communication_rate", "outside_rate")
 ENOUGH = 0.002  # half the width that the 95 % interval of a mean may have
@@ -35,7 +35,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     model: small (the first cache), big (main), both (the cascade), caches (the cascade without main), a stage's name, or
     an ONNX file of another label set, whose answers that are no species of this data set count as outside.
     """
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     rules = chosen(config, tables).rules if model in CASCADES else []
     used, files = _used(config, manifest, model, tables)

@@ -11,10 +11,11 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
-from pipeline.evaluation.experiment import chosen, read_experiment
+from pipeline.evaluation.experiment import chosen
 from pipeline.evaluation.predict import model_file, predict_stages, stage_names
 from pipeline.evaluation.timing import draw, write_tables
 from pipeline.files import write_json
@@ -76,7 +77,7 @@ def _percentiles(series: pd.Series[float]) -> dict[str, float]:
 
 def speed(config: Config, photos: int) -> dict[str, Any]:
     """Cascade against main alone on test photos, photo by photo in one run; writes speed.json and the folder speed."""
-    manifest = read_experiment(config)
+    manifest = experiment_manifest(config)
     precision = config.route.precision
     predictions = predict_stages(config, manifest, precision)
     if predictions[-1].labels.has_other:

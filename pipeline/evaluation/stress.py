@@ -8,9 +8,10 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.model import Model
 from pipeline.evaluation import charts
-from pipeline.evaluation.experiment import chosen, part, read_experiment, with_interval, write_csv
+from pipeline.evaluation.experiment import chosen, part, with_interval
 from pipeline.evaluation.metrics import headline, paired_difference
 from pipeline.evaluation.predict import (
     Predictions,
@@ -23,7 +24,7 @@ from pipeline.evaluation.predict import (
 from pipeline.evaluation.routing import Rules, route
 from pipeline.evaluation.tables import judge, judge_cascade
 from pipeline.evaluation.views import CORRUPTIONS, LEVELS, Views, corrupted, nine_views
-from pipeline.files import Stamp, digest, run_once, sha256, write_json
+from pipeline.files import Stamp, digest, run_once, sha256, write_csv, write_json
 
 
 def stress(config: Config, photos: int) -> pd.DataFrame:
@@ -68,7 +69,7 @@ def average_views(config: Config, photos: int) -> dict[str, Any]:
 
 def seeded_part(config: Config, photos: int) -> tuple[list[Predictions], Rules]:
     """The stored predictions of a seeded part of the test photos, and the rules (chosen on val)."""
-    tables = predict_stages(config, read_experiment(config), config.route.precision)
+    tables = predict_stages(config, experiment_manifest(config), config.route.precision)
     test = part(tables, "test")
     drawn = test[0].rows.sample(min(photos, len(test[0].rows)), random_state=config.seed).index.sort_values()
     return [

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.edge.rule import probabilities
-from pipeline.evaluation.experiment import write_csv
 from pipeline.evaluation.predict import TIMES, Predictions
 from pipeline.evaluation.routing import Routed, truth_ids
 from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibration_bin
-from pipeline.files import replacing
+from pipeline.files import replacing, write_csv
 from pipeline.labels import LabelSpace
 
 FORMAT_VERSION = 1  # of the tables below

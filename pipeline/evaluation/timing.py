@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.dataset.plots import save
-from pipeline.evaluation.experiment import write_csv
+from pipeline.files import write_csv
 
 BINS = 50
 WINDOW = 50  # iterations of the rolling average

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.console import log
 from pipeline.errors import LabelSpaceError
-from pipeline.files import replacing
+from pipeline.files import write_csv
 from pipeline.models.checkpoint import ModelCard, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
@@ -72,8 +72,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         state.epoch += 1
         state.unreadable = sorted({*state.unreadable, *unread, *unread_val})
         if distributed.is_writer():
-            with replacing(folder / "training_metrics.csv") as temporary:
-                pd.DataFrame(state.history).astype({"epoch": int}).to_csv(temporary, index=False, float_format="%.6g")
+            write_csv(folder / "training_metrics.csv", pd.DataFrame(state.history).astype({"epoch": int}))
             # until this stands, the epoch is done again
             save_last(folder / "last.pt", network, optimisation, average, card, state)
         _tell(card, row, settings, state)

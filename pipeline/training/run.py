@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.labelling import ranked
-from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.files import digest, safe_name
@@ -37,7 +37,7 @@ def train_role(config: Config, role: str, start_ranks: list[int] | None = None) 
     """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
     keep_freed_memory()
     with distributed.processes():
-        manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+        manifest = experiment_manifest(config)
         if role == "main":
             return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]
         starts = start_ranks if start_ranks is not None else config.cache.start_ranks
@@ -49,7 +49,7 @@ def retrain(config: Config, name: str) -> Path:
     """Train a pruned model on, with its own section's settings and those of prune.retrain; into <name>_retrained."""
     keep_freed_memory()
     with distributed.processes():
-        manifest, folder = read_manifest(config.dataset_dir, config.paths.dst_dataset), config.models / name
+        manifest, folder = experiment_manifest(config), config.models / name
         pruned, changes = read_card(folder), config.prune.retrain
         if not pruned.pruning:
             raise ModelError(f"{name} is not pruned; run prune.py first, or train it anew: train.py {pruned.role}")

@@ -93,12 +93,6 @@ def read_ledger(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
 
 
-def write_ledger(path: Path, ledger: pd.DataFrame) -> None:
-    """Write the ledger safely."""
-    with replacing(path) as temporary:
-        ledger.to_parquet(temporary, index=False)
-
-
 def failures(ledger: pd.DataFrame) -> dict[str, Any]:
     """How many photos are missing for which reason, the most frequent first; figures in the reasons are left out."""
     reasons = ledger.loc[~ledger["ok"].astype(bool), "reason"].str.replace(r"https?://\S+", "the photo", regex=True)

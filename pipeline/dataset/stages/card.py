@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.dataset import card
-from pipeline.dataset.manifest import Manifest, read_manifest
+from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.dataset.page import Part, render
 from pipeline.dataset.stages.download import LEDGER
 from pipeline.dataset.stages.label import LABEL_FILES
@@ -44,7 +44,7 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 def _run(config: Config) -> str:
     folder = config.dataset_dir
-    manifest = read_manifest(folder, config.paths.dst_dataset)
+    manifest = experiment_manifest(config)
     parts = list(_parts(config, manifest))
     used = manifest.rows[manifest.rows["split"] != ""]
     lead = (

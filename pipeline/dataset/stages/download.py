@@ -9,10 +9,10 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.sources.download import download, failures, read_ledger, write_ledger
+from pipeline.dataset.sources.download import download, failures, read_ledger
 from pipeline.dataset.stages.region import PHOTOS, getter_of
 from pipeline.dataset.stages.stage import Stage
-from pipeline.files import sha256
+from pipeline.files import sha256, write_parquet
 
 LEDGER = "ledger.parquet"
 TABLE = "photos.parquet"  # beside the photos, for the data set format `table`
@@ -60,8 +60,8 @@ def _run(config: Config) -> str:
     settings, root = config.region.photos, config.paths.src_dataset
     photos = pd.read_parquet(config.dataset_dir / PHOTOS)
     ledger = download(photos, root, getter_of(config), settings.url, settings.size, _ledger(config))
-    write_ledger(config.dataset_dir / LEDGER, ledger)
-    write_ledger(root / TABLE, ledger.loc[ledger["ok"], list(_TABLE)].rename(columns=_TABLE))
+    write_parquet(config.dataset_dir / LEDGER, ledger)
+    write_parquet(root / TABLE, ledger.loc[ledger["ok"], list(_TABLE)].rename(columns=_TABLE))
     for reason, n in list(failures(ledger).items())[:5]:
         log.warning("  %d photos: %s", n, reason)
     if others := _others(root, config.global_.included_classes, ledger):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.overlap import overlaps
 from pipeline.dataset.pictures import draw, pictures
 from pipeline.dataset.stages.listing import matched_file
@@ -28,7 +28,7 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> str:
-    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    manifest = experiment_manifest(config)
     matched = read_json(config.dataset_dir / matched_file(config), "matched species list (stage match)")
     report = read_json(config.dataset_dir / REPORT, "report of the match (stage match)")
     unmatched = report["only_in_photos"], report["only_in_region"]

@@ -13,7 +13,7 @@ from pipeline.dataset.splitting import SPLITS, keep_together, leaks, official_sp
 from pipeline.dataset.stages.stage import Stage
 from pipeline.dataset.stages.verify import VERIFIED
 from pipeline.errors import DataError
-from pipeline.files import replacing, sha256
+from pipeline.files import sha256, write_parquet
 
 ROWS = "split.parquet"
 
@@ -36,8 +36,7 @@ def _run(config: Config) -> str:
     table = _divide(table, config)
     if straddling := leaks(table):
         raise AssertionError(f"{straddling} groups of look-alikes straddle splits")
-    with replacing(config.dataset_dir / ROWS) as temporary:
-        table.drop(columns=["thumbnail", "official"]).to_parquet(temporary, index=False)
+    write_parquet(config.dataset_dir / ROWS, table.drop(columns=["thumbnail", "official"]))
     used = table[table["split"] != ""]
     twins = len(used) - used["duplicate_group"].nunique()
     sizes = ", ".join(f"{name} {n}" for name in SPLITS if (n := int((table["split"] == name).sum())))

@@ -12,12 +12,12 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.copying import place_one
-from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.stages.label import LABEL_FILES
 from pipeline.dataset.stages.manifest import MANIFEST_FILES
 from pipeline.dataset.stages.stage import Stage
 from pipeline.dataset.test_sets import BALANCED, draw_test_sets
-from pipeline.files import read_json, replacing, safe_name, sha256, write_json
+from pipeline.files import read_json, safe_name, sha256, write_json, write_parquet
 
 FOLDER = "test_sets"
 SUMMARY, DISTRIBUTION = f"{FOLDER}/test_sets_summary.json", f"{FOLDER}/distribution_info.json"
@@ -41,13 +41,12 @@ def _outputs(config: Config) -> list[str]:
 
 def _run(config: Config) -> str:
     folder, wanted = config.dataset_dir, config.test_sets
-    test = read_manifest(folder, config.paths.dst_dataset).part("test")
+    test = experiment_manifest(config).part("test")
     ranks = read_json(folder / LABEL_FILES[2], "ranks of the species (stage label)")["class_counts_sorted"]
     ranking = [row["class_name"] for row in ranks]
     sets = draw_test_sets(test, ranking, wanted.sets, wanted.window, wanted.size, config.seed)
     for name, drawn in sets.items():
-        with replacing(folder / table_file(name)) as temporary:
-            drawn.rows.to_parquet(temporary, index=False)
+        write_parquet(folder / table_file(name), drawn.rows)
         if "note" in drawn.summary:
             log.warning("  %s: %d photos: %s", name, len(drawn.rows), drawn.summary["note"])
     write_json(folder / DISTRIBUTION, {name: drawn.distribution for name, drawn in sets.items()})

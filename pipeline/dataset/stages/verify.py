@@ -10,7 +10,7 @@ from pipeline.dataset.stages.listing import placed
 from pipeline.dataset.stages.stage import Stage
 from pipeline.dataset.verify import trust, verify
 from pipeline.errors import DataError
-from pipeline.files import digest, listing_digest, replacing
+from pipeline.files import digest, listing_digest, write_parquet
 
 VERIFIED = "verified.parquet"
 
@@ -30,8 +30,7 @@ def _run(config: Config) -> str:
     if not table["ok"].any():
         first = f"{table['image_path'].iloc[0]} {table['reason'].iloc[0]}"
         raise DataError(f"none of the {len(table)} photos below {root} can be read, e.g. {first}")
-    with replacing(config.dataset_dir / VERIFIED) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_parquet(config.dataset_dir / VERIFIED, table)
     bad = table[~table["ok"]]
     for row in bad.head(10).itertuples():
         log.warning("  bad photo %s: %s", row.image_path, row.reason)

@@ -14,8 +14,9 @@ import pytest
 from conftest import draw_photo
 
 from pipeline import files
-from pipeline.dataset.sources.download import COLUMNS, download, failures, read_ledger, write_ledger
+from pipeline.dataset.sources.download import COLUMNS, download, failures, read_ledger
 from pipeline.errors import NetworkError
+from pipeline.files import write_parquet
 
 from .server import Answer, Server
 
@@ -58,7 +59,7 @@ def fetch(host: Server, tmp_path: Path, asking: Any) -> Fetch:
     def run(n: int = 6, **policy: Any) -> pd.DataFrame:
         ledger, root = tmp_path / "ledger.parquet", tmp_path / "photos"
         made = download(asked_for(n), root, asking(**policy), f"{host.url}/photos", "medium", read_ledger(ledger))
-        write_ledger(ledger, made)
+        write_parquet(ledger, made)
         host.log.append("--")
         return made
 
