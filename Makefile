@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check setup format clean
 
-demo: $(READY)
+demo: $(RUNS)
 	$(BIN)/python run.py --config configs/demo.yaml
 
 test: $(READY)
@@ -24,10 +26,16 @@ format: $(READY)
 
 setup: $(READY)
 
-$(READY): requirements.txt requirements-dev.txt
+# what the project runs with
+$(RUNS): requirements.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; set PYTHON=python3.11"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements.txt
+	touch $(RUNS)
+
+# what checks and tests need besides
+$(READY): $(RUNS) requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	touch $(READY)
 
 clean:

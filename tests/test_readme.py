@@ -137,6 +137,12 @@ def test_the_documentation_has_every_page() -> None:
         assert f"'{page.name}'" in navigation
 
 
+def test_the_demo_installs_what_it_runs_with_alone() -> None:
+    done = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "-r requirements.txt" in done.stdout
+    assert "requirements-dev" not in done.stdout
+
+
 # configurations -----------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +163,7 @@ def pins(name: str) -> list[str]:
 
 def test_everything_is_pinned() -> None:
     for line in [*pins("requirements.txt"), *pins("requirements-dev.txt")]:
-        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", line), line
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+(\[\w+\])?==[\w.]+", line), line
 
 
 def test_environment_yml_holds_the_same_pins() -> None:
