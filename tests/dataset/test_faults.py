@@ -8,79 +8,19 @@ import os
 import resource
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killing import MOMENTS, child, files, killed_at, moments_of
 
 from pipeline.config import Config
-from pipeline.dataset import copying
-from pipeline.dataset.stages import run_stages
+from pipeline.dataset import copying, pictures
+from pipeline.dataset.stages import STAGES, run_stages
 
 MakeConfig = Callable[..., Config]
-WRITES = ("os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.utime", "open")
-MOMENTS = 20
 MODES = ["hardlink", "copy", "store"]
-
-
-def files(*folders: Path) -> dict[str, bytes]:
-    """All files below the folders but the stamps."""
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): path.read_bytes() for path in found if ".stamps" not in path.parts}
-
-
-def child(work: Callable[[], None]) -> int:
-    """Do the work in a child process; its wait status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1]
-
-
-def killed_at(moment: int, work: Callable[[], object]) -> int:
-    """Do the work in a child that is killed with SIGKILL at its n-th step that touches a file; its wait status."""
-
-    def until() -> None:
-        steps = 0
-
-        def watch(event: str, _: object) -> None:
-            nonlocal steps
-            if event in WRITES:
-                steps += 1
-                if steps == moment:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(watch)
-        work()
-        os._exit(0)
-
-    return child(until)
-
-
-def steps_of(work: Callable[[], object]) -> int:
-    """How many steps the whole work has."""
-    reading, writing = os.pipe()
-
-    def count() -> None:
-        steps = 0
-
-        def watch(event: str, _: object) -> None:
-            nonlocal steps
-            steps += event in WRITES
-
-        sys.addaudithook(watch)
-        work()
-        os.write(writing, str(steps).encode())
-        os._exit(0)
-
-    assert child(count) == 0
-    with os.fdopen(reading, "rb") as pipe:
-        os.close(writing)
-        return int(pipe.read())
+LOCAL = [stage.name for stage in STAGES if stage.name not in ("region", "download")]  # those two: test_region_killed.py
 
 
 def settings(mode: str) -> tuple[str, ...]:
@@ -97,16 +37,45 @@ def test_killed_at_twenty_moments_and_called_again_ends_the_same(
     def work() -> None:
         run_stages(config, until="manifest")
 
-    steps = steps_of(work)
+    moments = moments_of(work)
     undisturbed = files(*made)
     assert len(undisturbed) > 34
-    for k in range(MOMENTS):
+    assert len(moments) == MOMENTS
+    for moment in moments:
         for folder in made:
             shutil.rmtree(folder, ignore_errors=True)
-        status = killed_at(1 + k * steps // MOMENTS, work)
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        assert child(lambda: (work(), os._exit(0))[0]) == 0
+        assert killed_at(moment, work)
+        assert child(work) == 0
         assert files(*made) == undisturbed
+    assert not [path for path in tmp_path.rglob("*.tmp*")]
+
+
+@pytest.mark.parametrize("stage", [name for name in LOCAL if name != "copy"])
+def test_each_stage_killed_at_twenty_moments_ends_the_same(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
+) -> None:
+    """Of the pictures only the first and the last, a PNG and a JPEG, are drawn."""
+    every = pictures.pictures
+    monkeypatch.setattr(pictures, "pictures", lambda *given: [every(*given)[i] for i in (0, -1)])
+    config = make_config("test_sets.export=true")
+    made, before = config.dataset_dir, tmp_path / "before"
+    if (number := LOCAL.index(stage)) > 0:
+        run_stages(config, until=LOCAL[number - 1])
+    made.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(made, before)
+
+    def work() -> None:
+        run_stages(config, only=stage)
+
+    moments = moments_of(work)
+    undisturbed = files(made)
+    assert len(moments) > MOMENTS // 2
+    for moment in moments:
+        shutil.rmtree(made)
+        shutil.copytree(before, made)
+        assert killed_at(moment, work)
+        assert child(work) == 0
+        assert files(made) == undisturbed, moment
     assert not [path for path in tmp_path.rglob("*.tmp*")]
 
 
@@ -142,7 +111,9 @@ def test_file_that_may_not_grow_leaves_no_half_photo(make_config: MakeConfig, ph
         try:
             run_stages(config, until="copy")
         except OSError as error:
-            os._exit(0 if error.errno == errno.EFBIG else 2)
+            assert error.errno == errno.EFBIG
+        else:
+            raise AssertionError("no write failed")
 
     assert os.waitstatus_to_exitcode(child(work)) == 0
     for path in config.paths.dst_dataset.rglob("*.jpg"):
@@ -160,7 +131,6 @@ def as_nobody(work: Callable[[], object]) -> int:
             work()
         except OSError as error:
             os._exit(error.errno or 1)
-        os._exit(0)
 
     return os.waitstatus_to_exitcode(child(powerless))
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import MOMENTS, files, killed_at, moments_of
 from sources.server import Answer, Server, check_list_page
 from sources.snapshot import PHOTOS, write_snapshot
 from sources.test_download import jpeg
@@ -21,40 +21,6 @@ from pipeline.config import load_config
 from pipeline.dataset.stages import run_stages
 
 ROOT = Path(__file__).resolve().parents[2]
-MOMENTS = 20
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "socket.connect"}
-
-
-def forked(work: Callable[[], object], moment: int | None = None) -> int:
-    """Do the work in a process that kills itself just before its n-th event on files or sockets; counts the events."""
-    reader, writer = os.pipe()
-    if child := os.fork():
-        os.close(writer)
-        os.waitpid(child, 0)
-        with os.fdopen(reader) as pipe:
-            return int(pipe.read() or 0)
-    seen = 0
-
-    def hook(event: str, arguments: Any) -> None:
-        nonlocal seen
-        if event in EVENTS:
-            seen += 1
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    try:
-        signal.alarm(300)
-        sys.addaudithook(hook)
-        work()
-        os.write(writer, str(seen).encode())
-    finally:
-        os._exit(0)
-
-
-def tree(*roots: Path) -> dict[str, bytes]:
-    """All files, those that only remember what is up to date left out."""
-    found = [(root, path) for root in roots for path in sorted(root.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(root)): path.read_bytes() for root, path in found if ".stamps" not in path.parts}
 
 
 @pytest.fixture
@@ -115,20 +81,24 @@ def test_killed_at_twenty_moments_it_ends_as_if_it_had_not_been(
     shutil.copytree(root, before)
     run_stages(config, only=stage)
     assert len(server.log) == requests
-    whole = tree(root)
+    whole = files(root)
     shutil.rmtree(root)
     shutil.copytree(before, root)
-    steps = forked(lambda: run_stages(config, only=stage))
-    assert steps >= MOMENTS
-    for moment in sorted({1 + i * steps // MOMENTS for i in range(MOMENTS)}):
+
+    def work() -> None:
+        run_stages(config, only=stage)
+
+    moments = moments_of(work)
+    assert len(moments) == MOMENTS
+    for moment in moments:
         shutil.rmtree(root)
         shutil.copytree(before, root)
         server.log.clear()
-        assert forked(lambda: run_stages(config, only=stage), moment) == 0
+        assert killed_at(moment, work)
         first = set(server.log)
         server.log.clear()
         run_stages(config, only=stage)
-        assert tree(root) == whole, moment
+        assert files(root) == whole, moment
         assert len(first & set(server.log) - {GONE}) <= 1, moment  # the one that was on its way
         assert max(server.times().values(), default=0) <= 1
         server.log.clear()
