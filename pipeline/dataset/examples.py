@@ -11,7 +11,7 @@ import matplotlib
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.dataset.plots import short
+from pipeline.dataset.names import short
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.files import replacing

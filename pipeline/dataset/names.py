@@ -13,6 +13,7 @@ from rapidfuzz import fuzz, process
 from pipeline.errors import DataError
 
 NEAR = 85  # per cent of the letters that a candidate must share; "Apis melifera" and "Apis mellifera" share 96
+LONGEST = 44  # letters of a name in a picture
 ROWS = 256  # names compared with all candidates at once, which bounds the memory
 BINOMIAL = re.compile(r"(?:[×x]\s*)?([A-Z][a-z-]+)\s+(?:\([^)]*\)\s*)?(?:[×x]\s*(?=\S{2}))?([a-z][a-z-]+)\b(.*)")
 NO_EPITHET = {"cf", "aff", "nr", "sp", "spp", "subsp", "ssp", "var"}
@@ -23,6 +24,12 @@ SUBSPECIES = re.compile(r"(\s[a-z-]+){1,3}")
 def nfc(name: str) -> str:
     """Accents as one character, however the file system or the list has them."""
     return unicodedata.normalize("NFC", name)
+
+
+def short(name: str) -> str:
+    """A name as a picture can show it: one line, at most LONGEST letters."""
+    name = " ".join(name.split())
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def normalise(name: str) -> str:

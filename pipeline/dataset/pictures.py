@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.console import progress
-from pipeline.dataset import examples, overlap, plots
+from pipeline.dataset import examples, plots, venn
 from pipeline.dataset.manifest import Manifest
-from pipeline.dataset.overlap import Overlap
+from pipeline.dataset.names import short
+from pipeline.dataset.overlap import Overlap, together
 from pipeline.files import safe_name
 
 
@@ -37,8 +38,8 @@ def pictures(
     if overlaps:
         title = "Species with photos and on the regional list"
         found += [
-            Picture("venn.png", f"{title}, all groups", overlap.venn, (overlap.together(overlaps), title)),
-            Picture("venn_groups.png", f"{title}, per group", overlap.venn_groups, (dict(overlaps), title)),
+            Picture("venn.png", f"{title}, all groups", venn.venn, (together(overlaps), title)),
+            Picture("venn_groups.png", f"{title}, per group", venn.venn_groups, (dict(overlaps), title)),
         ]
     if len(groups) > 1:
         title = "All groups: cumulative share of photos"
@@ -52,7 +53,7 @@ def pictures(
             ("bar", plots.bars, "photos per species"),
             ("cumulative", plots.cumulative, "cumulative share of photos"),
         ):
-            title = f"{plots.short(group)}: {title}"
+            title = f"{short(group)}: {title}"
             found.append(Picture(f"{file}_{kind}.png", title, draw, (counts, title)))
         found += _sheets(manifest, group, per_species)
     return found
@@ -66,7 +67,7 @@ def _sheets(manifest: Manifest, group: str, per_species: int) -> list[Picture]:
     pages = [species[k : k + examples.PER_SHEET] for k in range(0, len(species), examples.PER_SHEET)]
     found = []
     for number, page in enumerate(pages, 1):
-        title = f"{plots.short(group)}: examples, sheet {number} of {len(pages)} (species, photos in all)"
+        title = f"{short(group)}: examples, sheet {number} of {len(pages)} (species, photos in all)"
         file = f"{safe_name(group)}_examples_{number:03}.jpg"
         found.append(Picture(file, title, examples.sheet, (page, per_species, title)))
     return found

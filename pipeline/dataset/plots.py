@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.console import log
 from pipeline.dataset.composition import Composition
+from pipeline.dataset.names import short
 from pipeline.dataset.splitting import SPLITS
 from pipeline.files import replacing
 
@@ -25,7 +26,6 @@ plt.rcParams["font.family"] = ["DejaVu Sans"]  # comes with matplotlib, so the s
 GREEN, RED = "#3b7a57", "#b3412c"
 MARKS = (0.5, 0.8, 0.9)
 SHOWN, TAIL = 60, 15  # bars per picture, and those of them for the tail; the picture says what is left out between
-LONGEST = 44  # letters of a name in a picture
 COLUMNS = 4  # panels in a row
 
 
@@ -39,12 +39,6 @@ def save(figure: Figure, path: Path) -> None:
         plt.close(figure)
     if any("missing from" in str(one.message) for one in told):
         log.warning("  %s: the font lacks letters of some names, which show as boxes", path)
-
-
-def short(name: str) -> str:
-    """A name as a picture can show it: one line, at most LONGEST letters."""
-    name = " ".join(name.split())
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def bars(counts: Mapping[str, int], title: str, path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.dataset import plots
-from pipeline.dataset.overlap import Overlap, overlaps, together, venn, venn_groups
+from pipeline.dataset.overlap import Overlap, overlaps, together
+from pipeline.dataset.venn import venn, venn_groups
 
 ODD = {"$\\frac$ x": 2, "_é & <b>": 1, "<script>alert(1)</script>": 1, "x" * 100: 3, "x" * 99 + "y": 3, "a\nb\tc": 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 import unicodedata
@@ -708,3 +709,8 @@ def test_source_is_never_written_to(make_config: MakeConfig, photos: Path) -> No
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in photos.rglob("*")}
     run_stages(make_config(), until="manifest")
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in photos.rglob("*")} == before
+
+
+def test_what_draws_is_loaded_only_to_draw() -> None:
+    code = "import sys; import pipeline.dataset.stages; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

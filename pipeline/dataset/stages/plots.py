@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.overlap import overlaps
-from pipeline.dataset.pictures import draw, pictures
 from pipeline.dataset.stages.listing import matched_file
 from pipeline.dataset.stages.manifest import MANIFEST_FILES
 from pipeline.dataset.stages.match import REPORT
@@ -28,6 +27,8 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> str:
+    from pipeline.dataset.pictures import draw, pictures  # what draws is slow to import
+
     manifest = experiment_manifest(config)
     matched = read_json(config.dataset_dir / matched_file(config), "matched species list (stage match)")
     report = read_json(config.dataset_dir / REPORT, "report of the match (stage match)")
