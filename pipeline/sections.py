@@ -92,7 +92,8 @@ class Labels(Section):
 
     mode: Literal["dominant", "full", "just_other", "binary"] = Field(
         "dominant",
-        description="dominant species and Other | every species | only those not dominant | Dominant and Other",
+        description="dominant species and Other | every species | only those not dominant | Dominant and Other, which is "
+        "then all that models learn",
     )
     scope: Literal["group", "merged"] = Field("group", description="the share is of each group, or of all photos")
     ties: Literal["inclusive", "minimal"] = Field(

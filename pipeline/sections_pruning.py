@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.sections import Section
+from pipeline.sections_training import warms_up_in_time
 
 
 class Retrain(Section):
@@ -19,11 +20,7 @@ class Retrain(Section):
         "unpruned", description="unpruned: the model that was pruned; or a model's name; none: as in main or cache"
     )
 
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Retrain:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
-        return self
+    _warms_up = model_validator(mode="after")(warms_up_in_time)
 
 
 class Prune(Section):

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
 from pipeline.sections import Section
+
+
+class _Warming(Protocol):
+    epochs: int
+    warmup_epochs: float
+
+
+S = TypeVar("S", bound=_Warming)
+
+
+def warms_up_in_time(section: S) -> S:
+    """Refuse a warm-up that ends after the training; a validator of the sections that have one."""
+    if section.warmup_epochs >= section.epochs:
+        raise ValueError(f"warmup_epochs {section.warmup_epochs} must be below epochs {section.epochs}")
+    return section
 
 
 class RecipeSection(Section):
@@ -144,11 +159,7 @@ class Training(Section):
     )
     workers: int = Field(2, ge=0, description="processes that load photos")
 
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Training:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
-        return self
+    _warms_up = model_validator(mode="after")(warms_up_in_time)
 
 
 class Cache(Training):

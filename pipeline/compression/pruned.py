@@ -18,7 +18,7 @@ from pipeline.compression.quantization import calibration_sample
 from pipeline.compression.run import load_photos, trained_models
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ModelError
 from pipeline.files import digest
 from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
@@ -49,7 +49,7 @@ def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool)
     retrain: trains a pruned model on; used between prune.steps, and after the last one if `last`. Returns the folders of
     the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json.
     """
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     names = names or [folder.name for folder in trained_models(config) if not read_card(folder).pruning]
     folders = []
     for name in names:
@@ -88,10 +88,7 @@ def _one(config: Config, manifest: Manifest, source: str, start: str, folder: Pa
     """One step of pruning, from the model `start`, which is `source` or comes from it, into `folder`."""
     settings = config.prune
     known = read_card(config.models / start)
-    if known.data_hash != manifest.hash:
-        raise ModelError(
-            f"{start} was trained on manifest {known.data_hash}, this one is {manifest.hash}; train it again"
-        )
+    manifest.check_trained_on(known.data_hash, start)
     told = {
         "from": known.weights_sha256, **asdict(aim), "step": [step, settings.steps], "seed": config.seed,
         **settings.model_dump(mode="json", include={"importance", "scope", "layers", "round_to", "keep"}),

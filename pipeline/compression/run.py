@@ -21,7 +21,7 @@ from pipeline.compression.quality import compare, layer_table, report
 from pipeline.compression.quantization import calibration_sample, prepared
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
@@ -45,7 +45,7 @@ def trained_models(config: Config) -> list[Path]:
 
 def quantize_models(config: Config, names: list[str] | None = None) -> None:
     """Export and quantize the named models of the experiment, or all; what is up to date is skipped."""
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     folders = [config.models / name for name in names] if names else trained_models(config)
     for folder in folders:
         _one(config, manifest, folder)
@@ -55,10 +55,7 @@ def _one(config: Config, manifest: Manifest, folder: Path) -> None:
     card = read_card(folder)
     settings = {"batch": config.export.batch, **config.quantize.model_dump()}
     inputs = {"weights": card.weights_sha256, "manifest": manifest.hash, "settings": settings}
-    if card.data_hash != manifest.hash:
-        raise ModelError(
-            f"{folder} was trained on manifest {card.data_hash}, this one is {manifest.hash}; train it again"
-        )
+    manifest.check_trained_on(card.data_hash, str(folder))
     stamp = Stamp(folder / ".stamps" / "quantize.json", inputs, [folder / name for name in OUTPUTS])
     again = config.global_.overwrite
     run_once(f"quantize  {card.name}", stamp, again, lambda: _export_both(config, manifest, folder))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from pipeline.config import Config
 from pipeline.dataset.composition import Composition, compose
 from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.splitting import SPLITS
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ModelError
 from pipeline.files import replacing, sha256
 from pipeline.labels import LabelSpace
 
@@ -43,6 +44,11 @@ class Manifest:
         good = self.rows[self.rows["split"] != ""]
         return compose(Photo(*row) for row in good[["image_path", "group", "species"]].itertuples(index=False))
 
+    def check_trained_on(self, data_hash: str, who: str, fix: str = "train it again") -> None:
+        """Refuse a model that was trained on another manifest: it may have seen the photos that judge it."""
+        if data_hash != self.hash:
+            raise ModelError(f"{who} was trained on manifest {data_hash}, this one is {self.hash}; {fix}")
+
     def species(self) -> LabelSpace:
         """The label space of a main model: every species, by group, then by name."""
         return LabelSpace(tuple(name for counts in self.composition().values() for name in counts))
@@ -63,6 +69,16 @@ def write_manifest(folder: Path, rows: pd.DataFrame, labels: LabelSpace, seed: i
 def experiment_manifest(config: Config) -> Manifest:
     """The manifest of an experiment."""
     return read_manifest(config.dataset_dir, config.paths.dst_dataset)
+
+
+def learnt_manifest(config: Config) -> Manifest:
+    """The manifest as the models of an experiment see it: where labels.mode is binary, "Dominant" and "Other" stand in
+    the place of the species, so that all that joins by name joins by these."""
+    manifest = experiment_manifest(config)
+    if config.labels.mode != "binary":
+        return manifest
+    names = np.array(manifest.labels.names)[manifest.rows["label_id"]]
+    return replace(manifest, rows=manifest.rows.assign(species=names, group="all"))
 
 
 def read_manifest(folder: Path, root: Path) -> Manifest:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from pipeline.dataset import examples, plots, venn
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.names import short
 from pipeline.dataset.overlap import Overlap, together
+from pipeline.dataset.parallel import mapped
 from pipeline.files import safe_name
 
 
@@ -75,15 +74,9 @@ def _sheets(manifest: Manifest, group: str, per_species: int) -> list[Picture]:
 
 def draw(wanted: Sequence[Picture], folder: Path, workers: int = 0) -> None:
     """Draw them into `folder` by `workers` processes (0: every core); the files do not depend on the number."""
-    workers = min(workers or os.cpu_count() or 1, len(wanted))
     tasks = [(picture, folder / picture.file) for picture in wanted]
-    if workers <= 1:
-        for _ in progress(map(_draw, tasks), len(tasks), "plots"):
-            pass
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        for _ in progress(pool.map(_draw, tasks), len(tasks), "plots"):
-            pass
+    for _ in progress(mapped(_draw, tasks, workers, few=2, chunk=1), len(tasks), "plots"):
+        pass
 
 
 def _draw(task: tuple[Picture, Path]) -> None:

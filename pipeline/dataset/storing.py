@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL import Image
 from pipeline.console import progress
 from pipeline.dataset.copying import write
 from pipeline.dataset.formats.base import Photo
+from pipeline.dataset.parallel import mapped
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode, view
 from pipeline.errors import DataError
@@ -38,7 +37,7 @@ def store(photos: Iterable[Photo], src: Path, dst: Path, settings: Store, worker
         raise DataError(f"dataset.store would write over the photos in {src}; set paths.dst_dataset to another folder")
     todo = list(unstored(photos, src, dst, settings))
     counts = Counter(kept=len(photos) - len(todo))
-    made = _encoded([source for source, _ in todo], settings, workers or os.cpu_count() or 1)
+    made = mapped(partial(encode, settings=settings), [source for source, _ in todo], workers)
     for (source, target), data in progress(zip(todo, made, strict=True), len(todo), "store"):
         write(data if data is not None else source.read_bytes(), target, source.stat().st_mtime_ns)
         counts["copied" if data is None else "stored"] += 1
@@ -60,16 +59,6 @@ def _is_stored(source: Path, target: Path, settings: Store) -> bool:
         if _tag(settings) in file.read(256):
             return True
     return target.stat().st_size == source.stat().st_size and encode(source, settings) is None
-
-
-def _encoded(sources: list[Path], settings: Store, workers: int) -> Iterator[bytes | None]:
-    work = partial(encode, settings=settings)
-    if workers == 1 or len(sources) < 200:
-        yield from map(work, sources)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        for start in range(0, len(sources), 4096):  # the results of one batch at a time are in memory
-            yield from pool.map(work, sources[start : start + 4096], chunksize=32)
 
 
 def encode(source: Path, settings: Store) -> bytes | None:

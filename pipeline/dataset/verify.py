@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pandas as pd
 from pipeline.console import progress
 from pipeline.dataset.duplicates import thumbnail
 from pipeline.dataset.formats.base import Photo
+from pipeline.dataset.parallel import mapped
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
 
@@ -24,14 +23,8 @@ SEEN = ["sha256", "width", "height", "thumbnail", "ok", "reason"]
 def verify(root: Path, photos: Sequence[Photo], workers: int = 0) -> pd.DataFrame:
     """One row per photo, in the order given: KNOWN, what its format says of it; sha256, width, height (px, upright),
     thumbnail (256 grey bytes), ok, reason. The result does not depend on the number of workers (0: every core)."""
-    workers = workers or os.cpu_count() or 1
     paths = [str(root / photo.path) for photo in photos]
-    if workers == 1 or len(paths) < 200:
-        rows = list(progress(map(_look, paths), len(paths), "verify"))
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            rows = list(progress(pool.map(_look, paths, chunksize=64), len(paths), "verify"))
-    return _table(photos, rows)
+    return _table(photos, list(progress(mapped(_look, paths, workers), len(paths), "verify")))
 
 
 def trust(photos: Sequence[Photo]) -> pd.DataFrame:

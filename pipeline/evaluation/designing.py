@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.dataset.plots import save
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError, ModelError
@@ -105,7 +105,7 @@ def _search(config: Config, precision: str, share: float) -> Searched:
 
 def _tables(config: Config, precision: str) -> dict[str, Predictions]:
     """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted."""
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     names = sorted(path.parent.name for path in config.models.glob(f"*/{FILES[precision]}"))
     if "main" not in names:
         raise ModelError(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.model import Model
 from pipeline.edge.sources import find
 from pipeline.errors import DataError
@@ -27,7 +27,7 @@ def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
     The rules are those of the experiment (val). Writes output/<experiment>/evaluation/images_<folder>.json.
     """
     rows = labelled_photos(root)
-    tables = predict_stages(config, experiment_manifest(config), config.route.precision)
+    tables = predict_stages(config, learnt_manifest(config), config.route.precision)
     rules = chosen(config, tables).rules
     there = [
         predict(Model(model_file(config, name, config.route.precision)), root, rows, digest(rows.to_dict("list")))

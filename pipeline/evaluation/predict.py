@@ -187,8 +187,7 @@ def _once(target: Path, source: Path, manifest: Manifest, work: Callable[[], Non
 
 def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: Path) -> None:
     model = Model(source, threads=1)
-    if model.card["data_hash"] != manifest.hash:
-        raise ModelError(f"{source} was trained on manifest {model.card['data_hash']}, this one is {manifest.hash}")
+    manifest.check_trained_on(model.card["data_hash"], str(source))
     save_predictions(target, predict(model, manifest.root, rows, manifest.hash))
     log.info("predict   %s: %d photos", target.stem, len(rows))
 

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
 from pipeline.errors import DataError
 from pipeline.evaluation import charts, facts, plots, posthoc, scenarios
@@ -39,7 +39,7 @@ def write_report(config: Config) -> Path:
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():
         raise DataError(f"{config.output / 'metrics.json'} does not fit the predictions or settings; run eval.py again")
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     test = part(tables, "test")
     rules = chosen(config, tables).rules

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, save_config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.choice import Choice
@@ -31,7 +31,7 @@ def evaluate(config: Config) -> int:
 
     Returns how many photos could not be read any more.
     """
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     tables = {precision: predict_stages(config, manifest, precision) for precision in PRECISIONS}
     stamp = evaluation_stamp(config)
     run_once("eval     ", stamp, config.global_.overwrite, lambda: _evaluate(config, manifest, tables))

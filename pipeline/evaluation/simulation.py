@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.experiment import chosen, part
@@ -35,7 +35,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     model: small (the first cache), big (main), both (the cascade), caches (the cascade without main), a stage's name, or
     an ONNX file of another label set, whose answers that are no species of this data set count as outside.
     """
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     rules = chosen(config, tables).rules if model in CASCADES else []
     used, files = _used(config, manifest, model, tables)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
@@ -77,7 +77,7 @@ def _percentiles(series: pd.Series[float]) -> dict[str, float]:
 
 def speed(config: Config, photos: int) -> dict[str, Any]:
     """Cascade against main alone on test photos, photo by photo in one run; writes speed.json and the folder speed."""
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     precision = config.route.precision
     predictions = predict_stages(config, manifest, precision)
     if predictions[-1].labels.has_other:

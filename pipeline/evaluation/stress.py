@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.model import Model
 from pipeline.evaluation import charts
 from pipeline.evaluation.experiment import chosen, part, with_interval
@@ -69,7 +69,7 @@ def average_views(config: Config, photos: int) -> dict[str, Any]:
 
 def seeded_part(config: Config, photos: int) -> tuple[list[Predictions], Rules]:
     """The stored predictions of a seeded part of the test photos, and the rules (chosen on val)."""
-    tables = predict_stages(config, experiment_manifest(config), config.route.precision)
+    tables = predict_stages(config, learnt_manifest(config), config.route.precision)
     test = part(tables, "test")
     drawn = test[0].rows.sample(min(photos, len(test[0].rows)), random_state=config.seed).index.sort_values()
     return [

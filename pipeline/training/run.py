@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.labelling import ranked
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.files import digest, safe_name
@@ -37,7 +37,7 @@ def train_role(config: Config, role: str, start_ranks: list[int] | None = None) 
     """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
     keep_freed_memory()
     with distributed.processes():
-        manifest = experiment_manifest(config)
+        manifest = learnt_manifest(config)
         if role == "main":
             return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]
         starts = start_ranks if start_ranks is not None else config.cache.start_ranks
@@ -49,14 +49,11 @@ def retrain(config: Config, name: str) -> Path:
     """Train a pruned model on, with its own section's settings and those of prune.retrain; into <name>_retrained."""
     keep_freed_memory()
     with distributed.processes():
-        manifest, folder = experiment_manifest(config), config.models / name
+        manifest, folder = learnt_manifest(config), config.models / name
         pruned, changes = read_card(folder), config.prune.retrain
         if not pruned.pruning:
             raise ModelError(f"{name} is not pruned; run prune.py first, or train it anew: train.py {pruned.role}")
-        if pruned.data_hash != manifest.hash:
-            raise ModelError(
-                f"{folder} is of manifest {pruned.data_hash}, this one is {manifest.hash}; train and prune again"
-            )
+        manifest.check_trained_on(pruned.data_hash, str(folder), "train and prune again")
         section: Training = config.main if pruned.role == "main" else config.cache
         teacher = pruned.pruning[0]["unpruned"] if changes.teacher == "unpruned" else changes.teacher
         settings = section.model_copy(
@@ -80,7 +77,10 @@ def left_out(folders: Sequence[Path]) -> int:
 
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
     threshold = None if config.cache.species else config.cache_threshold
-    ranking, n = ranked(config.labels, manifest.composition(), threshold or 1.0)
+    if config.labels.mode == "binary":
+        ranking, n = list(manifest.labels.names), 1
+    else:
+        ranking, n = ranked(config.labels, manifest.composition(), threshold or 1.0)
     labels = window(ranking, config.cache.species or n, start)
     card = _card(config, manifest, config.cache, "cache", labels)
     return replace(card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=threshold)
@@ -123,7 +123,7 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
         "train     %s: %s, %d labels, %d photos to learn from, %d to choose by",
         card.name, card.architecture, len(card.labels), len(train_set), len(val_set),
     )  # fmt: skip
-    teachers = _teachers(config, card, settings)
+    teachers = _teachers(config, manifest, card, settings)
     trackers = settings.tracking if distributed.is_writer() else []
     with tracking(trackers, config.paths.output_dir / "tracking", config.experiment, card) as track:
         last = train(folder, network, card, settings, train_set, val_set, teachers, track)
@@ -218,15 +218,12 @@ def _teacher_folder(config: Config, card: ModelCard, name: str) -> Path:
     return config.paths.models_dir / (experiment[0] if experiment else config.experiment) / model
 
 
-def _teachers(config: Config, card: ModelCard, settings: Training) -> list[Teacher]:
+def _teachers(config: Config, manifest: Manifest, card: ModelCard, settings: Training) -> list[Teacher]:
     teachers = []
     for name in settings.distill.teachers:
         network, teacher = finished_model(_teacher_folder(config, card, name))
-        if teacher.data_hash != card.data_hash:
-            raise ModelError(
-                f"the teacher {teacher.name} was trained on manifest {teacher.data_hash}, this one is {card.data_hash}; "
-                "train the teacher again, or it may have seen the photos that choose"
-            )
+        fix = "train the teacher again, or it may have seen the photos that choose"
+        manifest.check_trained_on(teacher.data_hash, f"the teacher {teacher.name}", fix)
         folded = folding(teacher.labels, card.labels)
         teachers.append(Teacher(Deployable(network, teacher.recipe), teacher.recipe.size, folded))
     return teachers

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 
 import train as script
 from pipeline.config import Config
-from pipeline.dataset.manifest import read_manifest, write_manifest
+from pipeline.dataset.manifest import experiment_manifest, learnt_manifest, read_manifest, write_manifest
 from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
 from pipeline.files import sha256
+from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import load_model, read_card, save_model
 from pipeline.models.registry import build
 from pipeline.training.run import train_role
@@ -91,6 +92,21 @@ def test_every_window_of_the_config_is_trained(toy: Toy) -> None:
 def test_window_beyond_the_last_rank_is_refused(toy: Toy) -> None:
     with pytest.raises(LabelSpaceError, match="start_rank 4 is outside the 4 ranked species"):
         train_role(toy(*QUICK), "cache", [4])
+
+
+def test_binary_labels_are_what_models_learn_and_are_judged_by(toy: Toy) -> None:
+    config = toy("labels.mode=binary", "main.epochs=5", "cache.epochs=1", "cache.warmup_epochs=0")
+    rows = table()
+    rows["label_id"] = (~rows["species"].isin(["Bombus", "Colias"])).astype(int)
+    write_manifest(config.dataset_dir, rows, LabelSpace(("Dominant", "Other")), config.seed)
+    (main,), (cache,) = train_role(config, "main"), train_role(config, "cache")
+    for folder in (main, cache):
+        assert read_card(folder).labels.names == ("Dominant", "Other")
+    assert read_card(main).metrics["val_acc"] > 0.65  # the more frequent label alone would give 7/12
+    learnt = learnt_manifest(config)
+    assert learnt.rows.groupby("species")["label_id"].unique().map(list).to_dict() == {"Dominant": [0], "Other": [1]}
+    assert learnt.hash == read_card(main).data_hash
+    assert set(experiment_manifest(config).rows["species"]) == set(COLOURS)
 
 
 def test_trained_model_is_left_alone(toy: Toy, lines: Callable[[], list[str]]) -> None:

@@ -1,0 +1,24 @@
+"""The same work on many items in several processes; the results do not depend on how many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+FEW = 200  # photos: not worth starting processes
+BATCH = 4096  # items whose results may be in memory at a time
+
+
+def mapped(work: Callable[[T], R], items: Sequence[T], workers: int, few: int = FEW, chunk: int = 64) -> Iterator[R]:
+    """work(item) of each item, in order, by `workers` processes (0: every core), `chunk` items a message."""
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    if workers <= 1 or len(items) < few:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for start in range(0, len(items), BATCH):
+            yield from pool.map(work, items[start : start + BATCH], chunksize=chunk)
