@@ -78,10 +78,10 @@ def left_out(folders: Sequence[Path]) -> int:
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
     threshold = None if config.cache.species else config.cache_threshold
     if config.labels.mode == "binary":
-        ranking, n = list(manifest.labels.names), 1
+        labels = window(manifest.labels.names, 1, start)
     else:
         ranking, n = ranked(config.labels, manifest.composition(), threshold or 1.0)
-    labels = window(ranking, config.cache.species or n, start)
+        labels = window(ranking, config.cache.species or n, start)
     card = _card(config, manifest, config.cache, "cache", labels)
     return replace(card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=threshold)
 

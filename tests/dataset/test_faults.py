@@ -50,7 +50,7 @@ def test_killed_at_twenty_moments_and_called_again_ends_the_same(
     assert not [path for path in tmp_path.rglob("*.tmp*")]
 
 
-@pytest.mark.parametrize("stage", [name for name in LOCAL if name != "copy"])
+@pytest.mark.parametrize("stage", LOCAL)
 def test_each_stage_killed_at_twenty_moments_ends_the_same(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
 ) -> None:
@@ -58,24 +58,26 @@ def test_each_stage_killed_at_twenty_moments_ends_the_same(
     every = pictures.pictures
     monkeypatch.setattr(pictures, "pictures", lambda *given: [p for p in every(*given) if p.file.endswith(".jpg")])
     config = make_config("test_sets.export=true", "test_sets.sets={DI1: [0.8]}")
-    made, before = config.dataset_dir, tmp_path / "before"
+    made = [config.dataset_dir, *([config.paths.dst_dataset] if stage == "copy" else [])]
     if (number := LOCAL.index(stage)) > 0:
         run_stages(config, until=LOCAL[number - 1])
-    made.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(made, before)
+    for folder in made:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, tmp_path / "before" / folder.name)
 
     def work() -> None:
         run_stages(config, only=stage)
 
     moments = moments_of(work)
-    undisturbed = files(made)
+    undisturbed = files(*made)
     assert len(moments) > MOMENTS // 2
     for moment in moments:
-        shutil.rmtree(made)
-        shutil.copytree(before, made)
+        for folder in made:
+            shutil.rmtree(folder)
+            shutil.copytree(tmp_path / "before" / folder.name, folder)
         assert killed_at(moment, work)
         assert child(work) == 0
-        assert files(made) == undisturbed, moment
+        assert files(*made) == undisturbed, moment
     assert not [path for path in tmp_path.rglob("*.tmp*")]
 
 
