@@ -85,13 +85,16 @@ class Cascade:
                 raise BundleError(f"the label spaces of {name} and {last.name} disagree: {told}")
         self.stages, self.decode_side = tuple(stages), sides.pop()
 
-    def classify(self, path: Path | str, topk: int = 5) -> Answer:
-        """Answer for one photo; a photo that cannot be read is an answer with status "failed" and the reason."""
+    def classify(self, path: Path | str, topk: int = 5, data: bytes | None = None, **limits: Any) -> Answer:
+        """Answer for one photo; a photo that cannot be read is an answer with status "failed" and the reason.
+
+        data: the photo itself, where it is no file; path is its name then. limits: of `decode`.
+        """
         answer = Answer(str(path))
         start = time.perf_counter()
         try:
             seen = _state(path)
-            photo = decode(path, self.decode_side)
+            photo = decode(path if data is None else data, self.decode_side, **limits)
             if _state(path) != seen:
                 raise UnreadableImage("changed while it was read")
         except UnreadableImage as error:

@@ -37,9 +37,8 @@ def doctor(folder: Path, threads: int) -> int:
         good = label == known and abs(score - near) <= TOLERANCE
         wrong += not good
         told = "as it should be" if good else f"WRONG: should be {known} {near:.3f}"
-        print(
-            f"{stage.name}: {len(stage.labels)} labels, {stage.recipe.size} px; self-test {label} {score:.3f}, {told}"
-        )
+        size = f"{len(stage.labels)} labels, {stage.recipe.size} px"
+        print(f"{stage.name}: {size}; self-test {label} {score:.3f}, {told}")
     print(f"{wrong} of {len(cascade.stages)} stages answer wrongly; copy the bundle again" if wrong else "all is well")
     return int(wrong > 0)
 

@@ -66,17 +66,22 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def decode(source: Path | str | bytes, decode_side: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    source: Path | str | bytes,
+    decode_side: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
+) -> Image.Image:
     """Open a photo as upright 8-bit RGB; raises UnreadableImage for whatever is not a whole, sane picture.
 
     Grey, palette, CMYK and 16-bit pictures are converted, transparency becomes white, the EXIF orientation is applied.
-    decode_side: see Recipe.
+    decode_side: see Recipe. formats: those of Pillow's to try, none: all.
     """
     too_large = f"more than the limit of {max_pixels / 1e6:.0f} megapixels"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below counts
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise UnreadableImage(f"{width} x {height} px: {too_large}")

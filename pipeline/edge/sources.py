@@ -64,9 +64,6 @@ def camera(folder: Path, seconds: float) -> Iterator[Path]:
                 device.capture_file(str(path))
                 yield path
                 time.sleep(seconds)
-    except (
-        RuntimeError,
-        IndexError,
-        TimeoutError,
-    ) as error:  # what picamera2 raises where there is no camera (any more)
+    # what picamera2 raises where there is no camera (any more)
+    except (RuntimeError, IndexError, TimeoutError) as error:
         raise BundleError(f"the camera does not answer ({error}); check its cable, then start again") from error

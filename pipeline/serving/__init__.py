@@ -1,0 +1,1 @@
+"""A cascade behind HTTP: what a device cannot answer is asked here."""

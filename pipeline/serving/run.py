@@ -1,0 +1,83 @@
+"""Serve a bundle until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.console import log
+from pipeline.edge.cascade import Cascade, load_cascade
+from pipeline.errors import ConfigError, DataError
+from pipeline.files import read_json
+from pipeline.serving.limits import Limits
+
+TOKEN = "OMMATIDIA_TOKEN"
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token from a file, else from the environment; none where neither is given."""
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file else os.environ.get(TOKEN)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token cannot be read from {file}: {error}") from error
+    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
+        raise ConfigError("a token has at least 16 printable ASCII characters; make one with: openssl rand -hex 32")
+    return token
+
+
+def serve(
+    bundle: Path,
+    limits: Limits,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    stages: Sequence[str] = (),
+    threads: int = 1,
+    certificate: tuple[Path, Path] | None = None,
+) -> None:
+    """Answer HTTP requests with the stages of a bundle; on SIGTERM or Ctrl-C what was taken is answered first.
+
+    stages: only these of the bundle. threads: of one call of a network. certificate: files of certificate and key.
+    """
+    if not (token or _loopback(host)):
+        raise ConfigError(f"without a token only this machine may ask: give one (--token-file, {TOKEN}), or no --host")
+    try:
+        import uvicorn
+
+        from pipeline.serving.app import application
+        from pipeline.serving.connection import configured
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed; run: pip install 'ommatidia[serve]'") from error
+    from pipeline.serving.engine import Engine
+
+    engine = Engine(_chosen(load_cascade(bundle, threads), stages), limits)
+    experiment = read_json(bundle / "cascade.json", "cascade").get("experiment", bundle.name)
+    settings = configured(application(engine, experiment, token), limits, certificate)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is done
+        signal.signal(number, lambda *_: None)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=limits.connections) as listening:
+        names = ", ".join(stage.name for stage in engine.cascade.stages)
+        where = f"{'https' if certificate else 'http'}://{host}:{listening.getsockname()[1]}"
+        log.info("serve     %s answers with %s of %s", where, names, experiment)
+        uvicorn.Server(settings).run(sockets=[listening])
+    log.info("serve     ended; all that was taken is answered")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _chosen(cascade: Cascade, names: Sequence[str]) -> Cascade:
+    known = [stage.name for stage in cascade.stages]
+    if unknown := set(names) - set(known):
+        raise DataError(f"the bundle has no stage {sorted(unknown)[0]!r}; its stages: {', '.join(known)}")
+    return Cascade([stage for stage in cascade.stages if stage.name in names]) if names else cascade

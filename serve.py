@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Answer photos over HTTP with the cascade of a bundle, or with single stages of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.console import configuration, parser, run
+
+EXAMPLES = """  serve.py --config configs/demo.yaml                             on this machine only, port 8000
+  serve.py --bundle bundle/ --stages main --host 0.0.0.0 --token-file token --tls cert.pem key.pem
+  curl -F photos=@1.jpg -F photos=@2.jpg http://127.0.0.1:8000/v1/classify"""
+
+
+def main() -> int:
+    arguments = parser(__doc__ or "", EXAMPLES)
+    add = arguments.add_argument
+    add("--bundle", type=Path, metavar="DIR", help="what deploy.py wrote (default: the experiment's)")
+    add("--stages", nargs="+", default=[], metavar="NAME", help="only these stages of it (default: all)")
+    add("--host", default="127.0.0.1", help="address to listen on; others than this machine need a token")
+    add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
+    add("--token-file", type=Path, metavar="FILE", help="what clients must send (default: $OMMATIDIA_TOKEN, or none)")
+    add("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="answer https with this certificate")
+    add("--threads", type=int, default=1, help="cores of one call of a network (default 1)")
+    add("--queue", type=int, default=64, help="photos that wait or are in work; more get 429 (default 64)")
+    add("--batch", type=int, default=8, help="photos per call of a network (default 8)")
+    add("--wait-ms", type=float, default=2.0, help="how long a call waits for more photos (default 2)")
+    add("--max-photos", type=int, default=32, help="of one request (default 32)")
+    add("--max-mb", type=float, default=32.0, help="of one request (default 32)")
+    add("--max-megapixels", type=float, default=50.0, help="of one photo (default 50)")
+    add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for a client to send or to read (default 30)")
+    return run(work, arguments.parse_args())
+
+
+def work(arguments: argparse.Namespace) -> None:
+    bundle = arguments.bundle or configuration(arguments).output / "bundle"
+    from pipeline.serving.limits import Limits
+    from pipeline.serving.run import read_token, serve
+
+    limits = Limits(
+        queue=arguments.queue, batch=arguments.batch, wait_ms=arguments.wait_ms, photos=arguments.max_photos,
+        body_mb=arguments.max_mb, megapixels=arguments.max_megapixels, timeout=arguments.timeout,
+    )  # fmt: skip
+    where = {name: getattr(arguments, name) for name in ("host", "port", "stages", "threads")}
+    serve(bundle, limits, token=read_token(arguments.token_file), certificate=arguments.tls, **where)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

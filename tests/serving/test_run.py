@@ -1,0 +1,107 @@
+"""The command: what it refuses, and that it starts, answers and ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import LIMITS, TOKEN
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.serving.limits import Limits
+from pipeline.serving.run import read_token, serve
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_without_a_token_only_this_machine_may_ask(packed: Path) -> None:
+    for host in ("0.0.0.0", "192.168.1.2", "::", "example.org"):
+        with pytest.raises(ConfigError, match="without a token only this machine may ask"):
+            serve(packed, LIMITS, host=host)
+
+
+def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMMATIDIA_TOKEN", raising=False)
+    assert read_token(None) is None
+    monkeypatch.setenv("OMMATIDIA_TOKEN", TOKEN)
+    assert read_token(None) == TOKEN
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN[::-1]}\n")
+    assert read_token(file) == TOKEN[::-1]
+    for wrong in ("", "short", "x" * 15, "a space in its middle", "é" * 20, "a\tb" * 20):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match="openssl rand"):
+            read_token(file)
+    with pytest.raises(ConfigError, match="the token cannot be read from"):
+        read_token(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"queue": 0}, "above 0"),
+        ({"wait_ms": -1}, "above 0"),
+        ({"photos": 9}, "raise --queue"),
+        ({"body_mb": 1}, "fits"),
+    ],
+)
+def test_limits_that_make_no_sense(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        replace(LIMITS, **wrong)
+    assert Limits().queue == 64
+
+
+def test_an_unknown_stage(packed: Path) -> None:
+    with pytest.raises(DataError, match="the bundle has no stage 'mian'; its stages: cache, main"):
+        serve(packed, LIMITS, stages=["mian"])
+
+
+def test_the_extra_is_not_installed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ConfigError, match=r"pip install 'ommatidia\[serve\]'"):
+        serve(packed, LIMITS)
+
+
+def test_a_certificate_that_cannot_be_used(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text("nothing")
+    for name in ("pem", "no"):
+        with pytest.raises(ConfigError, match="certificate and key cannot be used"):
+            serve(packed, LIMITS, certificate=(tmp_path / name, tmp_path / name))
+
+
+def test_https_with_a_token_until_sigterm(packed: Path, pictures: dict[str, Path], tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    command = [sys.executable, "serve.py", "--bundle", str(packed), "--stages", "main", "--port", "0"]
+    command += ["--tls", str(certificate), str(key)]
+    server = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMMATIDIA_TOKEN": TOKEN}
+    )
+    try:
+        assert server.stderr
+        line = server.stderr.readline()
+        assert line.endswith(" answers with main of " + packed.name + "\n"), line
+        url = line.split()[1]
+        assert url.startswith("https://127.0.0.1:")
+        headers = {"Content-Type": "image/png", "Authorization": f"Bearer {TOKEN}"}
+        request = urllib.request.Request(f"{url}/v1/classify", pictures["Apis mellifera"].read_bytes(), headers)
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=certificate), timeout=20) as got:
+            assert b'"stage":"main"' in got.read()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert server.stderr.read() == "serve     ended; all that was taken is answered\n"
+    finally:
+        server.kill()
+        server.wait()
