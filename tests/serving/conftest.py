@@ -12,23 +12,13 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+from served import LIMITS
 from toy import COLOURS, cache_colours, write_cascade, write_photo
 
 from pipeline.edge.cascade import Answer, load_cascade
 from pipeline.serving.app import application
 from pipeline.serving.connection import configured
 from pipeline.serving.engine import Engine
-from pipeline.serving.limits import Limits
-
-TOKEN = "0123456789abcdef0123456789abcdef"
-LIMITS = Limits(queue=8, batch=4, photos=4, body_mb=0.2, held_mb=0.5, megapixels=1, timeout=0.5)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKEN, until
 from fastapi.testclient import TestClient
 from PIL import Image
+from served import TOKEN, until
 from toy import COLOURS
 
 from pipeline.edge.cascade import load_cascade

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LIMITS, TOKEN
+from served import LIMITS, TOKEN
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.serving.limits import Limits

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import until
+from served import until
 
 from pipeline.serving.engine import Engine
 
