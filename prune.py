@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pipeline.cluster import Engine
 from pipeline.console import configuration, parser, run
 
 EXAMPLES = """  prune.py --config config.yaml                                  every model, by prune.ratios
@@ -37,6 +38,7 @@ def main() -> int:
     arguments.add_argument("--importance", help="l1, l2, taylor or deadness")
     arguments.add_argument("--scope", help="isomorphic, global or layer")
     arguments.add_argument("--retrain", action="store_true", help="train on what was pruned, as train.py retrain does")
+    Engine.arguments(arguments)
     return run(work, arguments.parse_args())
 
 
@@ -48,7 +50,7 @@ def work(arguments: argparse.Namespace) -> None:
     from pipeline.compression.pruned import prune_models
     from pipeline.training.run import retrain
 
-    prune_models(config, arguments.model, retrain, arguments.retrain)
+    prune_models(config, arguments.model, retrain, arguments.retrain, Engine.chosen(arguments))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ API = (
     "models.registry", "models.checkpoint", "training.losses", "training.schedule",
     "compression.export", "compression.quantization",
     "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo", "deploy.bundle",
+    "bulk.listing", "bulk.job", "bulk.work", "bulk.engines", "cluster",
 )  # fmt: skip
 
 

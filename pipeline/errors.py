@@ -19,6 +19,12 @@ class DataError(PipelineError):
     """The photos, the species list or the manifest cannot be used as they are."""
 
 
+class SomeFailed(PipelineError):
+    """Some of the things asked for could not be done; the others are."""
+
+    exit_code = 3
+
+
 class LabelSpaceError(PipelineError):
     """Two things that must speak of the same species do not."""
 

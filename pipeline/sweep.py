@@ -15,10 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.cluster import LOCAL, Engine
 from pipeline.compression.run import quantize_models
 from pipeline.config import Config, override
 from pipeline.console import DONE, SOME_FAILED, log
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError
 from pipeline.evaluation.run import evaluate
 from pipeline.files import read_json, safe_name, write_csv
 from pipeline.models.checkpoint import read_card
@@ -28,10 +29,14 @@ OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member 
 Row = dict[str, Any]
 
 
-def train_members(config: Config) -> int:
+def train_members(config: Config, engine: Engine = LOCAL) -> int:
     """Train main and the caches of every member; returns the exit code. Table: output/<experiment>/sweep_train.csv."""
-    members = expand(config)
-    code = SOME_FAILED if _shares_main(config) and left_out(train_role(config, "main")) else DONE
+    members, code = expand(config), DONE
+    if _shares_main(config):
+        for found in engine.each(_train_main, [config]):
+            if isinstance(found, Exception):
+                raise found
+            code = SOME_FAILED if found else DONE
 
     def train(member: Config) -> tuple[list[Row], int]:
         _take_main(config, member)
@@ -40,7 +45,11 @@ def train_members(config: Config) -> int:
         rows = [{"model": c.name, "labels": len(c.labels), "epoch": c.training["epoch"], **c.metrics} for c in cards]
         return rows, left_out(folders)
 
-    return max(code, _each(members, train, config, config.output / "sweep_train.csv"))
+    return max(code, _each(members, train, config, config.output / "sweep_train.csv", engine))
+
+
+def _train_main(config: Config) -> int:
+    return left_out(train_role(config, "main"))
 
 
 def evaluate_members(config: Config) -> int:
@@ -86,18 +95,26 @@ def expand(config: Config) -> dict[str, tuple[Config, Row]]:
 
 
 def _each(
-    members: dict[str, tuple[Config, Row]], work: Callable[[Config], tuple[list[Row], int]], config: Config, table: Path
+    members: dict[str, tuple[Config, Row]],
+    work: Callable[[Config], tuple[list[Row], int]],
+    config: Config,
+    table: Path,
+    engine: Engine = LOCAL,
 ) -> int:
     """Do the work for every member, write and show the table; the exit code tells whether any failed."""
     rows: list[Row] = []
     code = DONE
-    for name, (member, values) in members.items():
+
+    def begin(name: str) -> tuple[list[Row], int]:
         log.info("sweep     %s", name)
-        try:
-            found, unreadable = work(member)
-        except (PipelineError, OSError) as error:
-            log.error("sweep     %s failed: %s", name, error)
-            found, unreadable = [{"error": str(error)}], 1
+        return work(members[name][0])
+
+    for (name, (_, values)), result in zip(members.items(), engine.each(begin, list(members)), strict=True):
+        if isinstance(result, Exception):
+            log.error("sweep     %s failed: %s", name, result)
+            found, unreadable = [{"error": str(result) or type(result).__name__}], 1
+        else:
+            found, unreadable = result
         rows += [{"experiment": name, **{key: str(value) for key, value in values.items()}, **row} for row in found]
         code = SOME_FAILED if unreadable else code
     frame = pd.DataFrame(rows)

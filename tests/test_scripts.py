@@ -88,7 +88,12 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def positional(name: str) -> list[str]:
-    return {"train.py": ["main"], "create_config.py": ["new.yaml"]}.get(name, [])
+    wanted = {
+        "train.py": ["main"],
+        "create_config.py": ["new.yaml"],
+        "predict.py": ["--input", "photos", "--out", "out"],
+    }
+    return wanted.get(name, [])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

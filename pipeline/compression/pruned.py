@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.cluster import LOCAL, Engine
 from pipeline.compression.cost import cost
 from pipeline.compression.importance import importance
 from pipeline.compression.pruning import candidates, prune, prune_to
@@ -19,7 +20,7 @@ from pipeline.compression.run import load_photos, trained_models
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, SomeFailed
 from pipeline.files import digest
 from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
@@ -43,21 +44,36 @@ class Aim:
         return {"ratio": f"p{percent}", "ms": f"ms{self.value:g}"}.get(self.what, f"{self.what}{percent}")
 
 
-def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool) -> list[Path]:
+def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool, engine: Engine = LOCAL) -> list[Path]:
     """Prune the named models, or all that are not pruned yet, once for each ratio or to the target of the configuration.
 
     retrain: trains a pruned model on; used between prune.steps, and after the last one if `last`. Returns the folders of
-    the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json.
+    the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json. One
+    that fails stops no other; it is a row with its error, and SomeFailed is raised at the end (if all fail, the first's).
     """
     manifest = learnt_manifest(config)
     names = names or [folder.name for folder in trained_models(config) if not read_card(folder).pruning]
-    folders = []
-    for name in names:
-        for aim in aims(config):
-            folder = _in_steps(config, manifest, name, aim, retrain)
-            folders.append(retrain(config, folder.name) if last else folder)
-    table(config, manifest)
-    return folders
+    members = [(name, aim) for name in names for aim in aims(config)]
+
+    def work(member: tuple[str, Aim]) -> Path:
+        folder = _in_steps(config, manifest, *member, retrain)
+        return retrain(config, folder.name) if last else folder
+
+    found = list(engine.each(work, members))
+    errors = {i: error for i, error in enumerate(found) if isinstance(error, Exception)}
+    if errors and len(errors) == len(members):
+        raise errors[0]
+    failed = []
+    for (name, aim), error in ((members[i], error) for i, error in errors.items()):
+        log.error("prune     %s failed: %s", pruned_name(config, name, aim), error)
+        told = {"model": pruned_name(config, name, aim), "unpruned": name, "aim": aim.what, "value": aim.value}
+        failed.append(told | {"error": str(error) or type(error).__name__})
+    table(config, manifest, failed)
+    if failed:
+        raise SomeFailed(
+            f"{len(failed)} of {len(members)} could not be made, {failed[0]['model']}: {failed[0]['error']}"
+        )
+    return [folder for folder in found if isinstance(folder, Path)]
 
 
 def aims(config: Config) -> list[Aim]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ from pipeline.models.deployable import Deployable
 WARM_UP, RUNS = 5, 50
 
 
-def table(config: Config, manifest: Manifest) -> pd.DataFrame:
-    """Figures of all pruned models of the experiment and of what they were before; pruning.csv, pruning.json, log."""
+def table(config: Config, manifest: Manifest, failed: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
+    """Figures of all pruned models of the experiment and of what they were before; pruning.csv, pruning.json, log.
+
+    failed: rows of what could not be made, which come last.
+    """
     cards = [read_card(folder) for folder in trained_models(config)]
     origins = {card.pruning[0]["unpruned"] for card in cards if card.pruning}
     rows = []
@@ -38,9 +42,11 @@ def table(config: Config, manifest: Manifest) -> pd.DataFrame:
     ):
         if card.pruning or card.name in origins:
             rows.append(_row(card) | figures(config, manifest, config.models / card.name))
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame([*rows, *failed])
     write_csv(config.output / "pruning.csv", found)
-    write_json(config.output / "pruning.json", {"experiment": config.experiment, "split": "val", "models": rows})
+    write_json(
+        config.output / "pruning.json", {"experiment": config.experiment, "split": "val", "models": [*rows, *failed]}
+    )
     for row in rows:
         log.info(
             "  %-32s %7.1f M MACs, %6.2f M parameters, peak %6.0f kB (int8 %5.0f kB), %6.2f MB, %6.2f ms, "

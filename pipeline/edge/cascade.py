@@ -125,7 +125,7 @@ class Cascade:
 def _state(path: Path | str) -> tuple[int, int]:
     try:
         found = os.stat(path)
-    except OSError:  # the decoder says what is wrong
+    except (OSError, ValueError):  # the decoder says what is wrong
         return -1, -1
     return found.st_size, found.st_mtime_ns
 

@@ -79,11 +79,11 @@ def _line(answer: Answer) -> str:
 
 
 def _json(answer: Answer) -> str:
-    return json.dumps(_rounded(answer), ensure_ascii=False) + "\n"
+    return json.dumps(rounded(answer), ensure_ascii=False) + "\n"
 
 
 def _cells(answer: Answer) -> str:
-    row = _rounded(answer)
+    row = rounded(answer)
     row["failures"] = "; ".join(row["failures"])
     row["topk"] = "; ".join(f"{name}={score}" for name, score in row["topk"])
     row["infer_ms"] = "; ".join(f"{name}={ms}" for name, ms in row["infer_ms"].items())
@@ -96,7 +96,8 @@ def _csv(cells: Iterable[str]) -> str:
     return text.getvalue()
 
 
-def _rounded(answer: Answer) -> dict[str, Any]:
+def rounded(answer: Answer) -> dict[str, Any]:
+    """A row of COLUMNS in plain types, as every kind of results file holds it."""
     row = asdict(answer)
     row["score"], row["topk"] = round(answer.score, 4), [(name, round(score, 4)) for name, score in answer.topk]
     row["infer_ms"] = {name: round(ms, 3) for name, ms in answer.infer_ms.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,13 +15,14 @@ import pytest
 import torch
 
 import prune as script
+from pipeline.cluster import Engine
 from pipeline.compression import pruning_table
 from pipeline.compression.cost import cost
 from pipeline.compression.pruned import prune_models
 from pipeline.compression.run import quantize_models, trained_models
 from pipeline.config import Config
 from pipeline.edge.model import Model
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, SomeFailed
 from pipeline.files import sha256
 from pipeline.models.checkpoint import load_model, read_card
 from pipeline.training.run import retrain
@@ -191,6 +193,32 @@ def test_what_cannot_be_done_leaves_nothing_behind(make: Callable[..., Config], 
     assert [path.name for path in config.models.iterdir()] == ["main"]
     assert hashes(config.models / "main") == before
     assert not (config.output / "pruning.csv").exists()
+
+
+def test_one_that_fails_stops_no_other(make: Callable[..., Config], lines: Callable[[], list[str]]) -> None:
+    config = make("prune.ratios=[0.001, 0.5]")
+    with pytest.raises(
+        SomeFailed, match=r"1 of 2 could not be made, main_p0.1: ratio 0.001 takes no channel away"
+    ) as end:
+        prune_models(config, ["main"], never, last=False)
+    assert end.value.exit_code == 3
+    assert any(line.startswith("prune     main_p0.1 failed: ratio 0.001") for line in lines())
+    table = pd.read_csv(config.output / "pruning.csv")
+    assert table["model"].tolist() == ["main", "main_p50", "main_p0.1"]
+    assert table["error"].notna().tolist() == [False, False, True]
+    assert (table["aim"][2], table["value"][2]) == ("ratio", 0.001)
+
+
+@pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
+def test_the_table_of_ray_is_that_of_one_machine(make: Callable[..., Config]) -> None:
+    config = make("prune.ratios=[0.001, 0.25, 0.5]")
+    tables = []
+    for engine in (Engine("ray"), Engine()):
+        with pytest.raises(SomeFailed):
+            prune_models(config, ["main"], never, False, engine)
+        tables.append(pd.read_csv(config.output / "pruning.csv"))
+        shutil.rmtree(config.models / "main_p50")
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_model_of_another_manifest_is_refused(make: Callable[..., Config]) -> None:

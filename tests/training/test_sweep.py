@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pipeline.cluster import Engine
 from pipeline.config import Config
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError
 from pipeline.files import write_json
 from pipeline.sweep import evaluate_members, expand, train_members
 
@@ -76,7 +79,7 @@ def test_evaluation_of_members_is_one_table(toy: Toy, monkeypatch: pytest.Monkey
 
     def evaluated(member: Config) -> int:
         if member.cache_threshold == 0.6:
-            raise ModelError("torch and ONNX disagree")
+            raise RuntimeError("out of memory")  # as torch says it
         models = {name: {"int8": {"accuracy": 0.5, "macro_f1": 0.4}} for name in ("main", member.cache_name(0))}
         cascade = {"int8": {"accuracy": member.cache_threshold, "macro_f1": 0.3, "communication_rate": 0.7}}
         write_json(member.output / "metrics.json", {"models": models, "cascade": cascade})
@@ -90,8 +93,19 @@ def test_evaluation_of_members_is_one_table(toy: Toy, monkeypatch: pytest.Monkey
     cascades = table[table["model"] == "cascade"]
     assert cascades["accuracy"].tolist() == [0.5, 0.85]
     assert cascades["communication_rate"].tolist() == [0.7, 0.7]
-    assert table["error"].dropna().tolist() == ["torch and ONNX disagree"]
+    assert table["error"].dropna().tolist() == ["out of memory"]
     assert cascades["cache.threshold"].tolist() == [0.5, 0.85]
+
+
+@pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
+def test_the_table_of_ray_is_that_of_one_machine(toy: Toy) -> None:
+    config = toy(*QUICK, "sweep={cache.model: [test_resnt, test_resnet], cache.threshold: [0.5, 0.85]}")
+    tables = []
+    for engine in (Engine("ray"), Engine()):
+        assert train_members(config, engine) == 3
+        tables.append((config.output / "sweep_train.csv").read_text(encoding="utf-8"))
+        shutil.rmtree(config.paths.models_dir)
+    assert tables[0] == tables[1]
 
 
 def test_shared_main_is_the_same_file(toy: Toy) -> None:

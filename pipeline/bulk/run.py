@@ -1,0 +1,95 @@
+"""Predict: any number of photos through the cascade of an experiment, or one of its models."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.bulk.engines import local, ray_tasks
+from pipeline.bulk.job import Job, begin
+from pipeline.bulk.listing import named
+from pipeline.bulk.work import Part, System, answer, sessions
+from pipeline.config import Config
+from pipeline.console import DONE, SOME_FAILED, log, progress
+from pipeline.edge.model import file_sha256
+from pipeline.errors import ConfigError, DataError, ModelError
+from pipeline.evaluation.predict import model_file
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; see the help of predict.py. workers: none takes every core."""
+
+    photos: str
+    out: Path
+    model: str | None = None
+    precision: str | None = None
+    topk: int = 5
+    part_size: int = 1000
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+    retry_failed: bool = False
+
+
+def predict_photos(config: Config, wish: Wish) -> int:
+    """Answer the photos that have no answer yet, or those that failed; returns the exit code."""
+    system = _system(config, wish)
+    described = _described(system)
+    with begin(wish.out, named(wish.photos, config.paths.dst_dataset), wish.part_size, described) as job:
+        missing = job.missing()
+        if wish.retry_failed:
+            if missing:
+                raise DataError(
+                    f"{len(missing)} of {job.parts} parts of {job.folder} are missing; run it without --retry-failed first"
+                )
+            parts, total = job.read_failed(), len(job.failed())
+        else:
+            parts, total = job.read(missing), len(missing)
+        _answer(job, system, parts, total, wish)
+        failed = sum(job.failed().values())
+    log.info("predict   %d photos, %d failed: %s", job.photos, failed, job.folder / "answers")
+    return SOME_FAILED if failed else DONE
+
+
+def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: Wish) -> None:
+    if not total:
+        log.info("predict   up to date: %s", job.folder)
+        return
+    work = partial(answer, system)
+    if wish.engine == "ray":
+        answered = ray_tasks(work, parts, wish.workers, wish.address)
+    else:
+        answered = local(work, parts, min(total, wish.workers or os.cpu_count() or 1))
+    photos, start = 0, time.monotonic()
+    for index, rows in progress(answered, total, "predict, parts"):
+        job.write(index, rows)
+        photos += len(rows)
+    log.info("predict   %d photos looked at, %.1f a second", photos, photos / (time.monotonic() - start))
+
+
+def _system(config: Config, wish: Wish) -> System:
+    """The one exported model that is named, or the cascade of the experiment's bundle."""
+    if wish.model:
+        place = described = model_file(config, wish.model, wish.precision or config.route.precision).resolve()
+    else:
+        if wish.precision:
+            raise ConfigError(
+                "--precision is of --model; a cascade has that of its bundle (route.precision of deploy.py)"
+            )
+        place = (config.output / "bundle").resolve()
+        described = place / "cascade.json"
+        if not described.is_file():
+            raise ModelError(f"no bundle at {place}; run deploy.py with the same --config first, or name a --model")
+    return System(str(place), wish.model or "", file_sha256(described), wish.topk, os.getcwd())
+
+
+def _described(system: System) -> dict[str, Any]:
+    """What a job keeps of what answers; it loads here first, so that what is wrong with it is said at once."""
+    labels = {stage.name: list(stage.labels) for stage in sessions(system).stages}
+    return {"model": system.model or "cascade", "model_sha256": system.sha256, "topk": system.topk, "labels": labels}

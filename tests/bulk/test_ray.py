@@ -1,0 +1,82 @@
+"""The same answers from Ray. Two nodes, one of them lost, are tried where OMMATIDIA_RAY is set: they take a minute to start."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bulk_rows import answers, classified
+from toy import Experiment, write_photo
+
+from pipeline.cluster import Engine, cluster
+from pipeline.errors import ConfigError, DataError
+
+Predict = Callable[..., int]
+
+
+def half(n: int) -> int:
+    if n % 2:
+        raise DataError(f"{n} is odd")
+    return n // 2
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"--engine ray needs Ray; run: pip install 'ommatidia\[cluster\]'"):
+        list(Engine("ray").each(half, [1]))
+
+
+def test_locally_an_error_takes_the_place_of_what_failed() -> None:
+    two, error, three = Engine().each(half, [4, 5, 6])
+    assert (two, str(error), three) == (2, "5 is odd", 3)
+
+
+def test_rows_are_those_of_classify(predict: Predict, packed: Experiment, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert predict(photos, engine="ray", workers=1, part_size=10) == 3
+    assert {row["path"]: row for row in answers(tmp_path / "out")} == classified(packed, photos, tmp_path / "k.jsonl")
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_members_are_tasks_and_one_that_fails_stops_no_other() -> None:
+    pytest.importorskip("ray")
+    two, error, three = Engine("ray").each(half, [4, 5, 6])
+    assert (two, three) == (2, 3)
+    assert isinstance(error, DataError) and str(error) == "5 is odd"
+    with pytest.raises(ConfigError, match=r"a task wants 99 GPUs and no machine has more than \d+; lower --gpus"):
+        list(Engine("ray", gpus=99).each(half, [4]))
+
+
+@pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
+def test_a_lost_node_costs_no_photo_and_doubles_none(predict: Predict, packed: Experiment, tmp_path: Path) -> None:
+    utils = pytest.importorskip("ray.cluster_utils")
+    first = write_photo(tmp_path / "photos" / "0.png", (220, 30, 30))
+    for i in range(1, 2000):
+        os.link(first, first.with_name(f"{i}.png"))
+    nodes = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second, parts = nodes.add_node(num_cpus=1), tmp_path / "out" / "answers"
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not parts.is_dir() or len(list(parts.glob("part-*"))) < 20:
+            time.sleep(0.01)
+        nodes.remove_node(second, allow_graceful=False)
+        killed.append(len(list(parts.glob("part-*"))))
+
+    watching = threading.Thread(target=kill)
+    watching.start()
+    try:
+        assert predict(first.parent, engine="ray", address=nodes.address, part_size=2) == 0
+        watching.join()
+        with cluster(nodes.address) as ray:
+            assert len([node for node in ray.nodes() if node["Alive"]]) == 1
+    finally:
+        nodes.shutdown()
+    assert killed[0] < 1000
+    predict(first.parent, out=tmp_path / "whole", part_size=2)
+    assert answers(tmp_path / "out") == answers(tmp_path / "whole")
