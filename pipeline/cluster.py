@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from pipeline.console import log
 from pipeline.errors import ConfigError, ModelError, NetworkError
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ def cluster(address: str | None, cores: int | None = None, quiet: bool = True) -
     here = {} if address else {"num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(address=address or "local", log_to_driver=not quiet, logging_level="ERROR", **here)
-    except ConnectionError as error:
-        raise NetworkError(f"no Ray cluster answers at {address}; start one with: ray start --head") from error
+    except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and plain ones
+        told = (
+            f"no Ray cluster answers at {address}; start one with ray start --head" if address else "Ray does not start"
+        )
+        raise NetworkError(f"{told}: {str(error).splitlines()[0]}") from error
     try:
         yield ray
     finally:

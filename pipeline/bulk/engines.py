@@ -101,6 +101,11 @@ def _call(work: Work, part: Part) -> tuple[int, pa.Table]:
 def _begin() -> None:
     """A worker ends with the process that began it, also when that one is killed or interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
     parent = multiprocessing.parent_process()
     assert parent
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    parent.join()
+    os._exit(1)
