@@ -169,12 +169,13 @@ def many(given: argparse.Namespace) -> Row:
             file.writelines(f"{link}/{i:03}.jpg\n" for i in range(min(1000, given.names - 1000 * k)))
     given.config, given.overrides = experiment.yaml, []
     command = predict(given, given.work / "names.txt", "many", "--workers", "2")
-    start, samples = time.monotonic(), []
+    start, cpu, samples = time.monotonic(), 0.0, []
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
     answers, parts = given.work / "many" / "answers", -(-given.names // 1000)
     while process.poll() is None:
         done = sum(1 for _ in answers.glob("part-*")) if answers.is_dir() else 0
         samples.append((done / parts, *_memory(process.pid)))
+        cpu = max(cpu, _processor(process.pid))
         time.sleep(1)
     table = np.array([sample for sample in samples if sample[0] > 0 and sample[2]])
     marks = {f"{share:.0%}": table[np.abs(table[:, 0] - share).argmin()] for share in (0.05, 0.25, 0.5, 0.75, 0.99)}
@@ -183,6 +184,7 @@ def many(given: argparse.Namespace) -> Row:
         "rows": sum(pq.read_metadata(file).num_rows for file in answers.iterdir()),
         "seconds": round(time.monotonic() - start, 1),
         "exit_code": process.returncode,
+        "main_cpu_seconds": cpu,
         "rss_mb": {name: {"main": round(row[1]), "largest_worker": round(row[2])} for name, row in marks.items()},
         "peak_rss_mb": {
             "main": round(max(sample[1] for sample in samples)),
@@ -197,6 +199,15 @@ def _memory(pid: int) -> tuple[float, float]:
     """Resident MB of a process, and of its largest child."""
     children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
     return _resident(pid), max((_resident(int(child)) for child in children), default=0.0)
+
+
+def _processor(pid: int) -> float:
+    """Processor seconds of a process, without its children."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # ended meanwhile
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(pid: int) -> float:
