@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the whole main job in order: data set, training, export, evaluation, simulation, bundle.
+"""Run the whole main job in order: data set, training, export, evaluation, simulation, bundle, report.
 
 Kill it anywhere and call it again: it skips what is up to date and goes on where it was."""
 

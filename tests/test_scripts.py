@@ -161,12 +161,12 @@ def test_run_does_all_steps_in_order_and_tells_of_bad_photos(
         return lambda config, *more: steps.append(" ".join((name, *more))) or result
 
     results = {"run_stages": unusable, "evaluate": lost, "train_role": []}
-    for name in ("run_stages", "train_role", "quantize_models", "evaluate", "monte_carlo", "bundle"):
+    for name in ("run_stages", "train_role", "quantize_models", "evaluate", "monte_carlo", "bundle", "write_report"):
         monkeypatch.setattr(f"pipeline.everything.{name}", step(name, results.get(name)))
     assert script("run", ["--config", str(toy.yaml)], monkeypatch) == code
     assert steps == [
         "run_stages", "train_role main", "train_role cache", "quantize_models", "evaluate", "monte_carlo both toy",
-        "bundle",
+        "bundle", "write_report",
     ]  # fmt: skip
 
 

@@ -128,10 +128,18 @@ def _photo(judged: Judged, i: int, root: Path) -> dict[str, Any]:
     }
 
 
+def result_files(config: Config) -> list[Path]:
+    """Where times, spoilt photos and averaged views are told, whether there or not; then every simulation."""
+    evaluation = config.output / "evaluation"
+    measures = [config.output / "speed.json", evaluation / "stress.csv", evaluation / "tta.json"]
+    return measures + sorted((config.output / "monte_carlo").glob("*.json"))
+
+
 def of_results(config: Config) -> dict[str, Any]:
     """What other scripts left: simulations, times, spoilt photos, averaged views; empty where they did not run."""
+    speed, stress, views, *simulated = result_files(config)
     simulations = []
-    for path in sorted((config.output / "monte_carlo").glob("*.json")):
+    for path in simulated:
         if not _fits(config, path):
             continue
         found = read_json(path, "simulation")
@@ -144,11 +152,6 @@ def of_results(config: Config) -> dict[str, Any]:
             {"name": path.stem, "runs": f"{found['runs']:,}", "samples": f"{found['samples']:,}", "mix": mix,
              "figures": figures, "full": full, "storage_mb": f"{config.monte_carlo.storage_mb:g}"}
         )  # fmt: skip
-    speed, stress, views = (
-        config.output / "speed.json",
-        config.output / "evaluation" / "stress.csv",
-        config.output / "evaluation" / "tta.json",
-    )
     tta = []
     for name, found in read_json(views, "averaged views")["models"].items() if _fits(config, views) else ():
         mean, low, high = (100 * found["difference"][k] for k in ("mean", "low_95", "high_95"))

@@ -21,7 +21,7 @@ from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Rules, route
 from pipeline.evaluation.run import evaluation_stamp
 from pipeline.evaluation.tables import confusion, judge, judge_cascade
-from pipeline.files import read_json, write_csv, write_text
+from pipeline.files import Stamp, read_json, run_once, sha256, write_csv, write_text
 from pipeline.pages import embedded, markdown, render
 
 HTML, MARKDOWN = (Path(__file__).with_name(f"report.{kind}.jinja") for kind in ("html", "md"))
@@ -39,6 +39,20 @@ def write_report(config: Config) -> Path:
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():
         raise DataError(f"{config.output / 'metrics.json'} does not fit the predictions or settings; run eval.py again")
+    page, text = config.output / "report.html", config.output / "report.md"
+    inputs = {
+        "metrics": sha256(config.output / "metrics.json"),
+        "results": {str(file): sha256(file) for file in facts.result_files(config) if file.is_file()},
+        "test_sets": {file.name: sha256(file) for file in sorted((config.dataset_dir / TEST_SETS).glob("*"))},
+        "settings": config.dump(),
+        "templates": [sha256(file) for file in (HTML, MARKDOWN)],
+    }
+    stamp = Stamp(config.output / ".stamps" / "report.json", inputs, [page, text])
+    run_once("report   ", stamp, config.global_.overwrite, lambda: _write(config, metrics, page, text))
+    return page
+
+
+def _write(config: Config, metrics: dict[str, Any], page: Path, text: Path) -> None:
     manifest = learnt_manifest(config)
     tables = predict_stages(config, manifest, config.route.precision)
     test = part(tables, "test")
@@ -62,11 +76,9 @@ def write_report(config: Config) -> Path:
     data["cards"] = facts.cards(data, metrics)
     folder = config.output / "evaluation" / "plots"
     pictures = {path.stem: embedded(path) for path in sorted(folder.glob("*.png"))}
-    write_text(config.output / "report.html", render(HTML, pictures=pictures, **data))
-    write_text(config.output / "report.md", render(MARKDOWN, {"md": markdown}, **data))
-    size = (config.output / "report.html").stat().st_size / 1e6
-    log.info("report    %s (%.1f MB) and report.md", config.output / "report.html", size)
-    return config.output / "report.html"
+    write_text(page, render(HTML, pictures=pictures, **data))
+    write_text(text, render(MARKDOWN, {"md": markdown}, **data))
+    log.info("report    %s (%.1f MB) and report.md", page, page.stat().st_size / 1e6)
 
 
 def _make(

@@ -145,6 +145,21 @@ def test_results_of_older_models_are_left_out_and_told(
     assert f"report    left out, for it is older than the predictions: {simulation}; run its command again" in lines()
 
 
+def test_a_report_is_written_anew_only_when_something_in_it_changed(
+    reported: Experiment, tmp_path: Path, lines: Callable[[], list[str]]
+) -> None:
+    config = reported.copy(tmp_path / "root").config()
+    written = write_report(config).stat().st_mtime_ns
+    write_report(config)
+    assert lines()[-1] == "report    up to date"
+    monte_carlo(config, "big", "more")
+    page = write_report(config)
+    assert page.stat().st_mtime_ns > written
+    assert "more_big" in page.read_text(encoding="utf-8")
+    page.unlink()
+    assert write_report(config).is_file()
+
+
 def test_a_cascade_without_main(experiment: Experiment) -> None:
     config = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=0.5")
     evaluate(config)
