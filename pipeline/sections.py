@@ -231,7 +231,7 @@ class MonteCarlo(Section):
     every_species: bool = Field(False, description="one photo of each species first, as the predecessors drew")
     mix: Literal["photos", "uniform", "observed", "month"] = Field("photos", description="shares of the species")
     observed: Path | None = Field(None, description="mix observed: JSON {species: observations in the region}")
-    dates: Path | None = Field(None, description="mix month: CSV or Parquet of image_path, date")
+    dates: Path | None = Field(None, description="mix month: CSV or Parquet of image_path, date; none: the manifest's")
     month: int | None = Field(None, ge=1, le=12, description="mix month: 1 to 12")
     dirichlet: float = Field(0.0, ge=0, description="each run draws its mix around that one; smaller is wilder; 0: off")
     missing: list[str] = Field([], description="species that do not come")
@@ -247,8 +247,8 @@ class MonteCarlo(Section):
     def _has_what_the_mix_needs(self) -> MonteCarlo:
         if self.mix == "observed" and not self.observed:
             raise ValueError("mix observed needs monte_carlo.observed, a JSON file {species: observations}")
-        if self.mix == "month" and not (self.dates and self.month):
-            raise ValueError("mix month needs monte_carlo.dates, a table of image_path and date, and monte_carlo.month")
+        if self.mix == "month" and not self.month:
+            raise ValueError("mix month needs monte_carlo.month, 1 to 12")
         shares = self.dominant.values()
         if any(not 0 < share < 1 for share in shares) or sum(shares) > 1 or set(self.dominant) & set(self.missing):
             raise ValueError("dominant holds shares in (0, 1) of at most 1 together, of species that are not missing")

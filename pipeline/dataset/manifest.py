@@ -21,7 +21,7 @@ from pipeline.labels import LabelSpace
 
 COLUMNS = ["image_path", "group", "species", "label_id", "split"]
 COLUMNS += ["sha256", "width", "height", "duplicate_group", "ok", "reason"]
-KNOWN = ["observation", "licence", "holder"]  # columns that are there when the format knows them of any photo
+KNOWN = ["observation", "licence", "holder", "date"]  # columns that are there when the format knows them of any photo
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipeline.dataset.parallel import mapped
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
 
-KNOWN = ["image_path", "group", "species", "official", "observation", "licence", "holder"]
+KNOWN = ["image_path", "group", "species", "official", "observation", "licence", "holder", "date"]
 SEEN = ["sha256", "width", "height", "thumbnail", "ok", "reason"]
 
 

@@ -17,7 +17,7 @@ from pipeline.sections import MonteCarlo
 
 
 def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) -> Floats | None:
-    """Share of each of the names; None where every photo counts alike. rows: the manifest's (image_path, species)."""
+    """Share of each of the names; None where every photo counts alike. rows: the manifest's."""
     if settings.mix == "photos" and not settings.missing and not settings.dominant:
         return None
     counts: Mapping[str, float] = dict.fromkeys(names, 1.0)  # uniform
@@ -25,7 +25,7 @@ def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) 
         counts = _photos(rows)
     elif settings.mix == "observed" and settings.observed:
         counts = observed(settings.observed)
-    elif settings.mix == "month" and settings.dates and settings.month:
+    elif settings.mix == "month" and settings.month:
         counts = of_month(settings.dates, settings.month, rows)
     mix = np.array([float(counts.get(name, 0)) for name in names])
     for name in [*settings.missing, *settings.dominant]:
@@ -61,19 +61,29 @@ def observed(path: Path) -> dict[str, float]:
     return flat
 
 
-def of_month(path: Path, month: int, rows: pd.DataFrame) -> dict[str, float]:
-    """Photos per species taken in a month (1 to 12); the dates are a CSV or Parquet table of image_path and date."""
+def of_month(path: Path | None, month: int, rows: pd.DataFrame) -> dict[str, float]:
+    """Photos per species taken in a month (1 to 12), by the manifest's dates or by a table of image_path and date."""
+    if path:
+        dates = rows["image_path"].map(_dates(path))
+    elif "date" in rows:
+        dates = rows["date"]
+    else:
+        raise DataError("the manifest has no dates; set monte_carlo.dates to a table of image_path and date")
+    found = rows[pd.to_datetime(dates, errors="coerce", utc=True, format="ISO8601").dt.month == month]
+    if found.empty:
+        raise DataError(
+            f"no photo of the data set has a date in month {month} in {path or 'the manifest'}; choose another month"
+        )
+    return _photos(found)
+
+
+def _dates(path: Path) -> dict[str, str]:
+    """Date by image_path, from CSV or Parquet."""
     try:
         dates = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-        when = dict(
-            zip(dates["image_path"], pd.to_datetime(dates["date"], errors="coerce", utc=True).dt.month, strict=True)
-        )
+        return dict(zip(dates["image_path"], dates["date"], strict=True))
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} is no table of image_path and date (monte_carlo.dates): {error}") from error
-    found = rows[rows["image_path"].map(when) == month]
-    if found.empty:
-        raise DataError(f"no photo of the data set has a date in month {month} in {path}; choose another month")
-    return _photos(found)
 
 
 def _photos(rows: pd.DataFrame) -> dict[str, float]:

@@ -54,6 +54,15 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path, rows: pd.DataFrame) -> No
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+def test_what_no_photo_knows_leaves_no_trace(tmp_path: Path, rows: pd.DataFrame) -> None:
+    write_manifest(tmp_path / "without", rows, LABELS, 7)
+    write_manifest(tmp_path / "unknown", rows.assign(observation="", date=""), LABELS, 7)
+    write_manifest(tmp_path / "known", rows.assign(date=["2020-05-01", *[""] * 5]), LABELS, 7)
+    without, unknown, known = (read_manifest(tmp_path / name, tmp_path) for name in ("without", "unknown", "known"))
+    assert without.hash == unknown.hash != known.hash
+    assert known.rows["date"].tolist() == ["2020-05-01", *[""] * 5]
+
+
 def test_bad_photos_count_for_nothing(tmp_path: Path, rows: pd.DataFrame) -> None:
     write_manifest(tmp_path, rows, LABELS, 7)
     manifest = read_manifest(tmp_path, tmp_path)

@@ -245,7 +245,7 @@ def test_a_table_beside_the_photos_tells_what_the_folders_do_not(open_data: Make
     config = open_data()
     run_stages(config, until="download")
     table = pd.read_parquet(config.paths.src_dataset / "photos.parquet")
-    assert list(table) == ["path", "group", "species", "observation", "licence", "holder"]
+    assert list(table) == ["path", "group", "species", "observation", "licence", "holder", "date"]
     assert sorted(table["path"]) == sorted(
         str(path.relative_to(config.paths.src_dataset)) for path in config.paths.src_dataset.glob("*/*/*")
     )

@@ -201,6 +201,12 @@ def test_mixes(tmp_path: Path) -> None:
     assert species_mix(may, NAMES, ROWS) == pytest.approx([1, 1, 0])
     with pytest.raises(DataError, match="no photo of the data set has a date in month 1"):
         of_month(tmp_path / "dates.csv", 1, ROWS)
+    dated = ROWS.assign(date=["2020-05-01", "", "2019-06-30", "2021-05-09"])
+    assert species_mix(MonteCarlo(mix="month", month=5), NAMES, dated) == pytest.approx([1, 0, 1])
+    with pytest.raises(DataError, match="no photo of the data set has a date in month 1 in the manifest"):
+        of_month(None, 1, dated)
+    with pytest.raises(DataError, match=r"the manifest has no dates; set monte_carlo\.dates"):
+        of_month(None, 5, ROWS)
 
 
 def test_missing_and_newly_dominant_species() -> None:
@@ -231,7 +237,7 @@ def test_dates_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mix": "observed"}, {"mix": "month", "month": 5}, {"dominant": {"a": 1.0}}, {"dominant": {"a": 0.6, "b": 0.6}},
+    [{"mix": "observed"}, {"mix": "month"}, {"dominant": {"a": 1.0}}, {"dominant": {"a": 0.6, "b": 0.6}},
      {"dominant": {"a": 0.6}, "missing": ["a"]}],
 )  # fmt: skip
 def test_settings_that_contradict_themselves(wrong: dict[str, Any]) -> None:

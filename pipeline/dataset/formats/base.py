@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import unicodedata
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ class Photo(NamedTuple):
     """One photo: its path relative to the data set's root, with forward slashes, spelt as on disk; names in NFC.
 
     What is not known is empty. split: the official one ("train", "val", "test"); observation: photos that share one
-    show the same animal at the same moment; licence, holder: for the ledger of the data card.
+    show the same animal at the same moment; licence, holder: for the ledger of the data card; date: YYYY-MM-DD.
     """
 
     path: str
@@ -27,6 +28,7 @@ class Photo(NamedTuple):
     observation: str = ""
     licence: str = ""
     holder: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class Listing:
 def nfc(name: str) -> str:
     """Accents are one character or two, as the file system pleases; names are compared in one form."""
     return unicodedata.normalize("NFC", name)
+
+
+def day(when: object) -> str:
+    """YYYY-MM-DD of a date or an instant in ISO 8601; empty where it is neither."""
+    try:
+        return datetime.date.fromisoformat(str(when)[:10]).isoformat()
+    except ValueError:
+        return ""
 
 
 def is_photo(name: str) -> bool:

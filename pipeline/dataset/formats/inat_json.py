@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, existing, list_photos, nfc, safe_path
+from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, nfc, safe_path
 from pipeline.dataset.formats.taxonomy import ENGLISH, iconic_group
 from pipeline.errors import DataError
 
@@ -29,7 +29,7 @@ class Category(NamedTuple):
 
 
 def read(root: Path, want: Want) -> Listing:
-    """Photos that the JSON files name, of the categories wanted, with the official split, licence and holder.
+    """Photos that the JSON files name, of the categories wanted, with the official split, licence, holder and date.
 
     Photos of one person, instant and place count as one observation.
     """
@@ -83,7 +83,8 @@ def _photos(path: Path, root: Path, split: str, want: Want) -> Iterator[Photo]:
         if _wanted(category, want):
             licence = str(licences.get(image.get("license"), ""))
             holder = str(image.get("rights_holder") or "")
-            yield Photo(name, category.group, category.species, split, _observation(image), licence, holder)
+            who_when = _observation(image), licence, holder, day(image.get("date"))
+            yield Photo(name, category.group, category.species, split, *who_when)
 
 
 def _categories(data: dict[str, Any], root: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, existing, list_photos, nfc, safe_path
+from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, nfc, safe_path
 from pipeline.errors import DataError
 
 FORM = "photos.csv or photos.parquet with the columns path, group, species"
@@ -14,7 +14,7 @@ NEEDED = ("path", "group", "species")
 
 
 def read(root: Path, want: Want) -> Listing:
-    """Columns path, group, species; split, observation, licence and holder where there are any."""
+    """Columns path, group, species; split, observation, licence, holder and date (ISO 8601) where there are any."""
     rows = _rows(root)
     if absent := [name for name in NEEDED if name not in rows]:
         raise DataError(f"the table of photos in {root} has no columns {absent}; it has {list(rows)}")
@@ -22,7 +22,9 @@ def read(root: Path, want: Want) -> Listing:
     table = rows[columns].fillna("").astype(str)
     photos = [Photo(**dict(zip(columns, values, strict=True))) for values in table.itertuples(index=False, name=None)]
     photos = [
-        photo._replace(path=safe_path(photo.path, root), group=nfc(photo.group), species=nfc(photo.species))
+        photo._replace(
+            path=safe_path(photo.path, root), group=nfc(photo.group), species=nfc(photo.species), date=day(photo.date)
+        )
         for photo in photos
     ]
     if wrong := {photo.split for photo in photos} - {"", "train", "val", "test"}:

@@ -16,7 +16,7 @@ from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import NetworkError, Refused
 from pipeline.files import replacing, safe_name, sha256
 
-FACTS = ["photo_id", "group", "species", "observation", "observer", "licence", "attribution"]
+FACTS = ["photo_id", "group", "species", "observation", "date", "observer", "licence", "attribution"]
 COLUMNS = ["image_path", *FACTS, "url", "sha256", "ok", "reason"]
 UNANSWERED = 3  # photos in a row for which the server does not answer at all end the run
 

@@ -52,8 +52,9 @@ def search(folder: Path, query: Query, photos: Path, memory_gb: float, threads: 
     """Species, named as their folders will be, with their numbers of observations; the photos go to a parquet file.
 
     Its columns: group, species, photo_id (the order of its rows), extension, width, height (px), observation (UUID),
-    observer (login), licence, attribution. A photo that shows two species (it belongs to observations of both) is left
-    out. What does not fit into memory_gb goes to a folder beside `photos` that is removed at the end.
+    date (of the observation, empty where unknown), observer (login), licence, attribution. A photo that shows two species
+    (it belongs to observations of both) is left out. What does not fit into memory_gb goes to a folder beside `photos`
+    that is removed at the end.
     """
     polygon, box = _area(query.area)
     tables = {name: _table(folder, name) for name in TABLES}
@@ -163,9 +164,10 @@ WHERE list_contains($groups, whole.grp)
 
 _SEEN = """
 CREATE TEMP TABLE seen AS
-SELECT observation_uuid::UUID AS uuid, longitude, latitude, species.name, species.grp
+SELECT observation_uuid::UUID AS uuid, longitude, latitude, date, species.name, species.grp
 FROM (
-    SELECT observation_uuid, taxon_id, try_cast(longitude AS DOUBLE) AS longitude, try_cast(latitude AS DOUBLE) AS latitude
+    SELECT observation_uuid, taxon_id, try_cast(longitude AS DOUBLE) AS longitude, try_cast(latitude AS DOUBLE) AS latitude,
+           coalesce(try_cast(observed_on AS DATE)::VARCHAR, '') AS date
     FROM observations
     WHERE starts_with(replace(lower(quality_grade), ' ', '_'), $quality)
       AND ($first IS NULL OR try_cast(observed_on AS DATE) >= $first)
@@ -179,7 +181,7 @@ WHERE latitude BETWEEN $south AND $north
 _FOUND = """
 CREATE TEMP TABLE found AS
 SELECT p.photo_id::BIGINT AS photo_id, coalesce(lower(p.extension), '') AS extension, try_cast(p.width AS INTEGER) AS width,
-       try_cast(p.height AS INTEGER) AS height, seen.grp, seen.name, seen.uuid, p.observer_id::BIGINT AS observer_id,
+       try_cast(p.height AS INTEGER) AS height, seen.grp, seen.name, seen.uuid, seen.date, p.observer_id::BIGINT AS observer_id,
        coalesce(upper(p.license), 'unknown licence') AS licence
 FROM photos AS p JOIN seen ON seen.uuid = p.observation_uuid::UUID
 WHERE len($licences) = 0 OR list_contains($licences, upper(p.license))
@@ -198,7 +200,7 @@ WITH once AS (
     SELECT observer_id::BIGINT AS id, any_value(login) AS login, any_value(name) AS name FROM observers
     WHERE observer_id::BIGINT IN (SELECT observer_id FROM drawn) GROUP BY observer_id
 )
-SELECT drawn.grp AS "group", drawn.name AS species, photo_id, extension, width, height, uuid::VARCHAR AS observation,
+SELECT drawn.grp AS "group", drawn.name AS species, photo_id, extension, width, height, uuid::VARCHAR AS observation, date,
        coalesce(people.login, drawn.observer_id::VARCHAR, 'unknown') AS observer, licence,
        CASE WHEN licence IN ('CC0', 'PD') THEN '' ELSE '(c) ' END
        || coalesce(nullif(trim(people.name), ''), people.login, 'observer ' || drawn.observer_id, 'unknown')

@@ -23,6 +23,7 @@ _TABLE = dict(
     observation="observation",
     licence="licence",
     attribution="holder",
+    date="date",
 )
 
 

@@ -38,7 +38,7 @@ def _inputs(config: Config) -> Mapping[str, Any]:
     if region.source == "check_list":
         asked["crawl"] = [config.web_crawl.base_url, config.web_crawl.total_pages]
     if region.source == "open_data":
-        asked["photos"] = [region.photos.per_species, config.seed]
+        asked["photos"] = [region.photos.per_species, config.seed, "with dates"]
     return asked
 
 

@@ -33,14 +33,14 @@ def test_json_gives_split_licence_and_holder(tmp_path: Path) -> None:
     licences = [{"id": 1, "name": "CC BY-NC", "url": "https://creativecommons.org/licenses/by-nc/4.0/"}]
     write(
         tmp_path,
-        train2017_json={"images": [image(A, license=1, rights_holder="Ann")], "licenses": licences},
+        train2017_json={"images": [image(A, license=1, rights_holder="Ann", date="2016-07-14")], "licenses": licences},
         val2017_json={"images": [image(B, license=7)]},
     )
     found = read(tmp_path, Want(("Aves", "Insecta")))
-    assert [(photo.split, photo.licence, photo.holder) for photo in found.photos] == [
-        ("train", "CC BY-NC", "Ann"),
-        ("val", "", ""),
-        ("", "", ""),
+    assert [(photo.split, photo.licence, photo.holder, photo.date) for photo in found.photos] == [
+        ("train", "CC BY-NC", "Ann", "2016-07-14"),
+        ("val", "", "", ""),
+        ("", "", "", ""),
     ]
 
 

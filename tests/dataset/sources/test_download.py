@@ -34,10 +34,10 @@ def jpeg(seed: int) -> bytes:
 def asked_for(n: int) -> pd.DataFrame:
     """n photos of two species, as the query gives them."""
     rows = [
-        (i, "Insecta", ("Apis mellifera", "Vanessa: a/b")[i % 2], f"obs{i}", "ana", "CC-BY", "(c) Ana", "jpg")
+        (i, "Insecta", ("Apis mellifera", "Vanessa: a/b")[i % 2], f"obs{i}", "2020-05-01", "ana", "CC-BY", "(c) Ana", "jpg")
         for i in range(1, n + 1)
     ]
-    names = ["photo_id", "group", "species", "observation", "observer", "licence", "attribution", "extension"]
+    names = ["photo_id", "group", "species", "observation", "date", "observer", "licence", "attribution", "extension"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -77,10 +77,10 @@ def test_photos_lie_in_the_users_folders_and_the_ledger_says_whose_they_are(fetc
     row = ledger.iloc[0].to_dict()
     assert row["image_path"] == "Insecta/Vanessa_ a_b/1.jpg"
     assert (tmp_path / "photos" / row["image_path"]).read_bytes() == jpeg(1)
-    facts = {key: row[key] for key in ("photo_id", "species", "observation", "observer", "licence", "attribution")}
+    facts = {key: row[key] for key in ("photo_id", "species", "observation", "date", "observer", "licence", "attribution")}
     assert facts == {
-        "photo_id": 1, "species": "Vanessa: a/b", "observation": "obs1", "observer": "ana", "licence": "CC-BY",
-        "attribution": "(c) Ana",
+        "photo_id": 1, "species": "Vanessa: a/b", "observation": "obs1", "date": "2020-05-01",
+        "observer": "ana", "licence": "CC-BY", "attribution": "(c) Ana",
     }  # fmt: skip
     assert row["sha256"] == files.sha256(tmp_path / "photos" / row["image_path"])
     assert row["url"].endswith("/photos/1/medium.jpg")

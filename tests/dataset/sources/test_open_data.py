@@ -56,13 +56,14 @@ def test_each_photo_says_whose_it_is(snapshot: Path) -> None:
     photos = ask(snapshot)[1].set_index("photo_id")
     assert photos.loc[101].to_dict() == {
         "group": "Insecta", "species": "Apis mellifera", "extension": "jpg", "width": 2048, "height": 1536,
-        "observation": uuid(1), "observer": "ana", "licence": "CC-BY-NC",
+        "observation": uuid(1), "date": "2020-05-01", "observer": "ana", "licence": "CC-BY-NC",
         "attribution": '(c) Ana O\'Neill "Nan", some rights reserved (CC BY-NC)',
     }  # fmt: skip
     assert photos["attribution"][102] == 'Ana O\'Neill "Nan", no rights reserved (CC0)'
     assert photos["attribution"][103] == "(c) ben, some rights reserved (CC BY)"
     assert photos["attribution"][108] == "(c) observer 99, some rights reserved (CC BY-SA)"
     assert photos["extension"][104] == "jpg"
+    assert photos["date"][108] == ""
 
 
 def test_a_photo_of_two_species_is_left_out_and_one_of_two_observations_is_there_once(snapshot: Path) -> None:
