@@ -1,7 +1,8 @@
-"""What main sees as alike: its logits in two dimensions, by PCA and t-SNE, on a page that shows the photo of a point."""
+"""What main sees as alike: its logits in two dimensions (PCA, t-SNE, UMAP) on a page that shows the photo of a point."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from pipeline.evaluation.tables import judge
 from pipeline.files import write_csv, write_text
 from pipeline.pages import render, thumbnail
 
-PERPLEXITY = 50
-MAPS = {"pca": "PCA", "tsne": "t-SNE"}
+PERPLEXITY, NEIGHBOURS, MIN_DIST = 50, 30, 0.05
+MAPS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def features(config: Config, photos: int) -> pd.DataFrame:
@@ -28,7 +29,10 @@ def features(config: Config, photos: int) -> pd.DataFrame:
     tables, _ = seeded_part(config, photos)
     judged = judge(tables[-1])
     table = judged.rows[["image_path", "species"]].assign(answer=judged.names(judged.answers), right=judged.right)
-    for name, places in zip(MAPS, project(tables[-1].logits, config.seed), strict=True):
+    found = project(tables[-1].logits, config.seed)
+    if "umap" not in found:
+        log.info("features  no UMAP, which is one more package: pip install 'ommatidia[umap]'")
+    for name, places in found.items():
         table[[f"{name}_x", f"{name}_y"]] = places
     write_csv(config.output / "evaluation" / "features.csv", table)
     common = table["species"].value_counts().index[: len(COLOURS)].tolist()
@@ -39,21 +43,31 @@ def features(config: Config, photos: int) -> pd.DataFrame:
         photos=[thumbnail(config.paths.dst_dataset / path, 112) for path in table["image_path"]],
         texts=[row.species if row.right else f"{row.species}, taken for {row.answer}" for row in table.itertuples()],
         colours=colour,
-        maps=[{"title": title, "points": _points(table, name, colour)} for name, title in MAPS.items()],
+        maps=[{"title": MAPS[name], "points": _points(table, name, colour)} for name in found],
     )
     write_text(config.output / "features.html", page)
     log.info("features  %d photos: %s", len(table), config.output / "features.html")
     return table
 
 
-def project(logits: NDArray[np.float32], seed: int) -> list[NDArray[np.float64]]:
-    """PCA and t-SNE (van der Maaten & Hinton, JMLR 2008), each (photos, 2), scaled to [0, 1]. A logit's common shift,
-    which no probability sees, is taken away first."""
+def project(logits: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float64]]:
+    """PCA, t-SNE (van der Maaten & Hinton, JMLR 2008) and, where umap-learn is installed, UMAP (McInnes et al., 2018), each
+    (photos, 2), scaled to [0, 1]. A logit's common shift, which no probability sees, is taken away first."""
     centred = logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
     near = min(PERPLEXITY, max(1.0, (len(logits) - 1) / 3))
-    found = [PCA(2, random_state=seed).fit_transform(centred)]
-    found.append(TSNE(2, perplexity=near, init="pca", random_state=seed).fit_transform(centred))
-    return [(places - places.min(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-12) for places in found]
+    found = {
+        "pca": PCA(2, random_state=seed).fit_transform(centred),
+        "tsne": TSNE(2, perplexity=near, init="pca", random_state=seed).fit_transform(centred),
+    }
+    if find_spec("umap"):
+        from umap import UMAP  # slow to import
+
+        near = max(2, min(NEIGHBOURS, len(logits) - 1))
+        umap = UMAP(near, min_dist=MIN_DIST, init="pca", random_state=seed, n_jobs=1)
+        found["umap"] = umap.fit_transform(centred)
+    return {
+        name: (places - places.min(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-12) for name, places in found.items()
+    }
 
 
 def _points(table: pd.DataFrame, name: str, colour: dict[str, str]) -> list[dict[str, Any]]:

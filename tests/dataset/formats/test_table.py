@@ -21,7 +21,7 @@ def test_all_columns_and_a_photo_at_the_root(tmp_path: Path) -> None:
     write(
         tmp_path,
         photos_csv="path,group,species,split,observation,licence,holder,date,width\n"
-        "b/c.jpg,Insecta,Apis mellifera,test,9,CC0,Ann,2020-02-29T08:00Z,12\na.jpg,Insecta,Pieris rapae,,,,May,\n",
+        "b/c.jpg,Insecta,Apis mellifera,test,9,CC0,Ann,2020-02-29T08:00Z,12\na.jpg,Insecta,Pieris rapae,,,,,May,\n",
     )
     found = read(tmp_path, INSECTS)
     assert found.photos == [
