@@ -13,8 +13,7 @@ EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
   eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo
   eval.py --config configs/demo.yaml --stress 200 --report    spoilt photos; all in one page, report.html
-  eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT
-  eval.py --config configs/demo.yaml --channels PHOTO     heat maps of what each model's layers see in it"""
+  eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT"""
 MEASURES = {  # each on N test photos
     "speed": "time N test photos",
     "stress": "blur, noise, JPEG and darkness at 5 levels on N test photos",
@@ -30,7 +29,7 @@ def main() -> int:
         arguments.add_argument(f"--{name}", type=int, metavar="N", help=text)
     arguments.add_argument("--report", action="store_true", help="write a report of all that was measured so far")
     arguments.add_argument("--compare", nargs="+", metavar="NAME", help="only pair evaluated models or experiments")
-    arguments.add_argument("--channels", type=Path, metavar="PHOTO", help="only draw what the layers see in a photo")
+    arguments.add_argument("--channels", type=Path, metavar="PHOTO", help="only draw heat maps of each model's layers")
     given = arguments.parse_args()
     for name in MEASURES:
         if (n := getattr(given, name)) is not None and n < 1:
@@ -42,9 +41,10 @@ def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
     from pipeline.evaluation import channels, compare, features, folder, report, run, speed, stress
 
-    if arguments.compare or arguments.channels:
-        compare.compare(config, arguments.compare) if arguments.compare else channels.channels(config, arguments.channels)
-        return None
+    for asked, answer in ((arguments.compare, compare.compare), (arguments.channels, channels.channels)):
+        if asked:
+            answer(config, asked)
+            return None
     images = arguments.images
     bad = len(folder.evaluate_folder(config, images)["unreadable"]) if images else run.evaluate(config)
     measures = (speed.speed, stress.stress, stress.average_views, features.features)

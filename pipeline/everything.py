@@ -23,7 +23,7 @@ def run_everything(config: Config) -> int:
     folder = bundle(config)
     log.info(
         "done      report: %s   results: %s   plots: %s, %s   models: %s   bundle: %s",
-        write_report(config), config.output / "metrics.json", config.dataset_dir / "plots", config.output / "evaluation" / "plots",
-        config.models, folder,
+        write_report(config), config.output / "metrics.json", config.dataset_dir / "plots",
+        config.output / "evaluation" / "plots", config.models, folder,
     )  # fmt: skip
     return bad

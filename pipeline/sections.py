@@ -204,6 +204,10 @@ class Route(Section):
         0.0, ge=0, lt=1, description="share of val that rules and designs learn from; the rest tests the promise"
     )
 
+    own_thresholds: bool = Field(
+        False, description="auto: a threshold per cache, in an order learnt from learn_share; false: one for all"
+    )
+
     @model_validator(mode="after")
     def _is_a_probability(self) -> Route:
         if self.threshold != "auto" and not 0 <= self.threshold <= 1:
@@ -214,6 +218,8 @@ class Route(Section):
     def _learns_from_something(self) -> Route:
         if self.rule in ("calibrated", "deferral") and not self.learn_share:
             raise ValueError(f"rule {self.rule} learns from a share of val; set learn_share, e.g. 0.3")
+        if self.own_thresholds and not self.learn_share:
+            raise ValueError("own_thresholds are learnt from a share of val; set learn_share, e.g. 0.3")
         return self
 
     @model_validator(mode="after")

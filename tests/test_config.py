@@ -169,6 +169,7 @@ def test_all_slips_are_told_at_once(refused: Callable[..., str]) -> None:
         ),
         ("route:\n  threshold: 1.5", "threshold must be auto or lie in [0, 1]"),
         ("route:\n  rule: deferral", "rule deferral learns from a share of val; set learn_share, e.g. 0.3"),
+        ("route:\n  own_thresholds: true", "own_thresholds are learnt from a share of val; set learn_share, e.g. 0.3"),
         ("route:\n  stages: [main, cache_0.5_0]", "stages must name each model once, main last"),
         ("route:\n  stages: [cache_0.5_0, cache_0.5_0]", "stages must name each model once, main last"),
         ("route:\n  stages: [../main]", "route.stages (is '../main')"),

@@ -9,11 +9,11 @@ import numpy as np
 
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError
-from pipeline.evaluation.learning import learn_rule, parts
+from pipeline.evaluation.learning import learn_path, learn_rule, parts
 from pipeline.evaluation.predict import Predictions, check_same_photos
 from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
 from pipeline.evaluation.routing import Rules
-from pipeline.evaluation.sweep import THRESHOLDS, Sweep, sweep
+from pipeline.evaluation.sweep import THRESHOLDS, Sweep, one_for_all, sweep
 from pipeline.sections import Route
 
 
@@ -29,8 +29,9 @@ class Choice:
 def choose(tables: Sequence[Predictions], settings: Route, seed: int) -> Choice:
     """Rules of the stages from their predictions on VAL; main always answers. Without main, a threshold must be given.
 
-    All caches share one threshold on their scores: a single path from "off" to "answer every hit", fixed beforehand, is
-    what a sequence of tests can walk (see promise.last_accepted). What is learnt comes from another part of val.
+    The thresholds fall along a single path from "off" to "answer every hit" that is fixed beforehand, which is what a
+    sequence of tests can walk (see promise.last_accepted): one threshold for all caches, or each its own in an order that
+    is learnt. What is learnt comes from another part of val.
     """
     check_same_photos(tables)
     if settings.threshold == "auto" and tables[-1].labels.has_other:
@@ -43,36 +44,40 @@ def choose(tables: Sequence[Predictions], settings: Route, seed: int) -> Choice:
         return Choice(rules, "the thresholds are those of the configuration and promise nothing", "config")
     if not caches:
         return Choice(main, "main alone")
-    found = sweep(test, caches)
-    place = accurate(found, settings)
-    if place is None:
+    path = learn_path(learn, caches) if settings.own_thresholds else one_for_all(len(caches))
+    found = sweep(test, caches, path)
+    step = accurate(found, settings)
+    if step is None:
         return Choice([*[None] * len(caches), *main], _off(found, settings))
-    told = _kept(found, place, settings)
+    more = ""
     if settings.max_ms is not None or settings.max_communication is not None:
-        place, more = _within_target(found, place, settings)
-        told = _kept(found, place, settings) + more
-    return Choice([*(replace(rule, threshold=float(THRESHOLDS[place])) for rule in caches), *main], told)
+        step, more = _within_target(found, step, settings)
+    set_ = [
+        replace(rule, threshold=float(THRESHOLDS[place])) if place >= 0 else None
+        for rule, place in zip(caches, path[step], strict=True)
+    ]
+    return Choice([*set_, *main], _kept(found, step, set_, settings) + more)
 
 
 def accurate(found: Sweep, settings: Route) -> int | None:
-    """The place in THRESHOLDS that saves most among those that keep the promise on accuracy."""
+    """The step that saves most among those that keep the promise on accuracy."""
     worse, better = found.worse.tolist(), found.better.tolist()
     return last_accepted(
-        range(len(THRESHOLDS)),
+        range(len(worse)),
         lambda i: drop_p_value(worse[i], better[i], found.photos, settings.max_drop) <= 1 - settings.confidence,
     )
 
 
-def _within_target(found: Sweep, place: int, settings: Route) -> tuple[int, str]:
-    """The strictest place that keeps the targets on communication and ms, if it also keeps the promise on accuracy."""
-    strictest = last_accepted(range(len(THRESHOLDS) - 1, -1, -1), lambda i: _keeps_target(found, i, settings))
-    if strictest is None or strictest > place:
-        return place, "; max_ms or max_communication CANNOT be kept as well, so it is not"
+def _within_target(found: Sweep, step: int, settings: Route) -> tuple[int, str]:
+    """The strictest step that keeps the targets on communication and ms, if it also keeps the promise on accuracy."""
+    strictest = last_accepted(range(len(found.worse) - 1, -1, -1), lambda i: _keeps_target(found, i, settings))
+    if strictest is None or strictest > step:
+        return step, "; max_ms or max_communication CANNOT be kept as well, so it is not"
     return strictest, "; max_ms and max_communication, where given, are kept as surely"
 
 
-def _keeps_target(found: Sweep, place: int, settings: Route) -> bool:
-    error, reach = 1 - settings.confidence, found.reach[:, place]
+def _keeps_target(found: Sweep, step: int, settings: Route) -> bool:
+    error, reach = 1 - settings.confidence, found.reach[:, step]
     if settings.max_communication is not None and most(reach[-1], found.photos, error) > settings.max_communication:
         return False
     if settings.max_ms is None:
@@ -81,11 +86,13 @@ def _keeps_target(found: Sweep, place: int, settings: Route) -> bool:
     return bool(found.costs[0] + np.dot(found.costs[1:], later) <= settings.max_ms)
 
 
-def _kept(found: Sweep, place: int, settings: Route) -> str:
+def _kept(found: Sweep, step: int, rules: Rules, settings: Route) -> str:
+    scores = ["off" if rule is None else f"{rule.threshold:.4g}" for rule in rules]
+    told = f"scores of {', '.join(scores)}" if settings.own_thresholds else f"a score of {scores[0]}"
     return (
-        f"caches answer from a score of {THRESHOLDS[place]:.4g}: with {settings.confidence:.0%} confidence the cascade is "
+        f"caches answer from {told}: with {settings.confidence:.0%} confidence the cascade is "
         f"at most {100 * settings.max_drop:g} points less accurate than main ({found.photos} val photos, main alone right "
-        f"on {found.worse[place]}, the cascade alone on {found.better[place]})"
+        f"on {found.worse[step]}, the cascade alone on {found.better[step]})"
     )
 
 

@@ -65,9 +65,7 @@ def project(logits: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.floa
         near = max(2, min(NEIGHBOURS, len(logits) - 1))
         umap = UMAP(near, min_dist=MIN_DIST, init="pca", random_state=seed, n_jobs=1)
         found["umap"] = umap.fit_transform(centred)
-    return {
-        name: (places - places.min(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-12) for name, places in found.items()
-    }
+    return {name: (xy - xy.min(axis=0)) / np.maximum(np.ptp(xy, axis=0), 1e-12) for name, xy in found.items()}
 
 
 def _points(table: pd.DataFrame, name: str, colour: dict[str, str]) -> list[dict[str, Any]]:

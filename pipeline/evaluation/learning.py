@@ -1,10 +1,11 @@
-"""What a rule learns from val: the temperature, and when to defer."""
+"""What rules learn from val: the temperature, when to defer, and the order in which thresholds fall."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.edge.rule import Rule, features, probabilities
 from pipeline.errors import DataError
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.sweep import right_answers
+from pipeline.evaluation.sweep import THRESHOLDS, Path, place, right_answers
 
 
 def parts(tables: Sequence[Predictions], learn_share: float, seed: int) -> tuple[list[Predictions], list[Predictions]]:
@@ -60,3 +61,48 @@ def fit_temperature(table: Predictions) -> float:
         return float((logsumexp(logits / t, axis=1) - own / t).mean())
 
     return round(float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)), 6)
+
+
+def learn_path(tables: Sequence[Predictions], caches: Sequence[Rule]) -> Path:
+    """A path along which each cache has its own threshold; tables: caches in order, then main, on the photos to learn on.
+
+    From all caches off, the threshold falls of that cache whose further answers do least harm (main right, the answer
+    wrong; less the other way round) per photo that main is spared, place by place, as far as that is so; and so on, until
+    every cache answers every hit. Learnt from other photos than those that are tested on, the
+    path may be walked by a sequence of tests (Laufer-Goldshtein, Fisch, Barzilay & Jaakkola, Efficiently controlling
+    multiple risks with Pareto testing, 2023).
+    """
+    *right, main = right_answers(tables)
+    harms = [main.astype(int) - mine for mine in right]
+    places = [place(table, rule) for table, rule in zip(tables[:-1], caches, strict=True)]
+    now, path = np.full(len(caches), -1), []
+    while (now < len(THRESHOLDS) - 1).any():
+        k, last = _cheapest(harms, places, now)
+        for at in range(now[k] + 1, last + 1):
+            now[k] = at
+            path.append(now.copy())
+    return np.array(path)
+
+
+def _cheapest(
+    harms: Sequence[NDArray[np.int64]], places: Sequence[NDArray[np.int64]], now: NDArray[np.int64]
+) -> tuple[int, int]:
+    """The cache and the place to which its threshold falls at the least harm per spared photo; where none spares any,
+    the first cache that does not answer every hit yet does so."""
+    answers = [mine <= at for mine, at in zip(places, now, strict=True)]
+    found = []
+    for k, (harm, mine) in enumerate(zip(harms, places, strict=True)):
+        new = ~np.any(answers[: k + 1], axis=0) & (mine < len(THRESHOLDS))
+        harm_now = np.zeros(len(mine), int)  # of the later stage that answers the photo so far; main does none
+        for later in range(len(harms) - 1, k, -1):
+            harm_now = np.where(answers[later], harms[later], harm_now)
+        spared = ~np.any([np.zeros(len(mine), bool), *answers[k + 1 :]], axis=0)
+        more, photos = (
+            np.cumsum(np.bincount(mine[new], values[new], len(THRESHOLDS)))[now[k] + 1 :]
+            for values in (harm - harm_now, spared)
+        )
+        rate = np.divide(more, photos, out=np.full(len(more), np.inf), where=photos > 0)
+        if len(rate) and np.isfinite(best := rate.min()):
+            last = int(np.flatnonzero(rate == best)[-1])
+            found.append((float(best), -float(photos[last]), k, int(now[k]) + 1 + last))
+    return min(found)[2:] if found else (int((now < len(THRESHOLDS) - 1).argmax()), len(THRESHOLDS) - 1)

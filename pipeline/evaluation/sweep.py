@@ -1,4 +1,4 @@
-"""What the caches' common threshold does, for all thresholds at once, from stored predictions."""
+"""What the caches' thresholds do, for all steps of a path of thresholds at once, from stored predictions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from pipeline.labels import translate
 
 # Tried in this order, whatever the photos are: evenly spaced log-odds from .9999 down, then every hit.
 THRESHOLDS = np.append(np.round(1 / (1 + np.exp(-np.arange(9, -3.1, -0.125))), 6), 0.0)
+Path = NDArray[np.int64]  # (steps, caches): places in THRESHOLDS, -1 for a cache that is off; none of them ever falls
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Per threshold: photos on which main alone is right (worse) or the cascade alone (better).
+    """Per step: photos on which main alone is right (worse) or the cascade alone (better).
 
-    reach: (stages, thresholds) photos that a stage looks at. costs: ms of each stage for one photo that reaches it, from
-    the medians of the stored times, the first with the decoding, each with the preparation that it is the first to need.
+    reach: (stages, steps) photos that a stage looks at, where it is on. costs: ms of each stage for one photo that reaches
+    it, from the medians of the stored times, the first with the decoding, each with the preparation that it is the first
+    to need.
     """
 
     photos: int
@@ -34,16 +36,25 @@ class Sweep:
 
     @property
     def ms(self) -> NDArray[np.float64]:
-        """Mean ms per photo at each threshold."""
+        """Mean ms per photo at each step, all stages on."""
         mean: NDArray[np.float64] = self.costs @ self.reach / self.photos
         return mean
 
 
-def sweep(tables: Sequence[Predictions], caches: Sequence[Rule]) -> Sweep:
-    """tables: caches in order, then main; caches: their rules, whose thresholds do not count."""
+def one_for_all(caches: int) -> Path:
+    """The path on which all caches have the same threshold."""
+    return np.repeat(np.arange(len(THRESHOLDS))[:, None], caches, axis=1)
+
+
+def sweep(tables: Sequence[Predictions], caches: Sequence[Rule], path: Path | None = None) -> Sweep:
+    """tables: caches in order, then main; caches: their rules, whose thresholds do not count; path: none: one for all."""
     right = right_answers(tables)
-    places = [place(table, rule) for table, rule in zip(tables[:-1], caches, strict=True)]
-    return sweep_places(places, right[:-1], right[-1], stage_costs(tables))
+    path = one_for_all(len(caches)) if path is None else path
+    places = [
+        np.searchsorted(steps, place(table, rule))
+        for table, rule, steps in zip(tables[:-1], caches, path.T, strict=True)
+    ]
+    return sweep_places(places, right[:-1], right[-1], stage_costs(tables), len(path))
 
 
 def right_answers(tables: Sequence[Predictions]) -> list[NDArray[np.bool_]]:
@@ -64,25 +75,26 @@ def sweep_places(
     right: Sequence[NDArray[np.bool_]],
     main: NDArray[np.bool_],
     costs: NDArray[np.float64],
+    end: int = len(THRESHOLDS),
 ) -> Sweep:
-    """The same from each cache's `place` and right answers, and main's right answers; costs: see Sweep."""
-    end = len(THRESHOLDS)
+    """The same from the step (of `end`) at which each cache answers each photo, or `place`, and from right answers."""
     worse, better = np.zeros(end, np.int64), np.zeros(end, np.int64)
     reach = np.full((len(places) + 1, end), len(main), np.int64)
-    open_until = np.full(len(main), end)  # the first threshold at which an earlier stage answers
+    open_until = np.full(len(main), end)  # the first step at which an earlier stage answers
     for k, (mine, good) in enumerate(zip(places, right, strict=True)):
-        worse += _between(mine, open_until, main & ~good)
-        better += _between(mine, open_until, good & ~main)
+        worse += _between(mine, open_until, main & ~good, end)
+        better += _between(mine, open_until, good & ~main, end)
         open_until = np.minimum(open_until, mine)
-        reach[k + 1] -= _between(open_until, np.full(len(main), end), np.ones(len(main), bool))
+        reach[k + 1] -= _between(open_until, np.full(len(main), end), np.ones(len(main), bool), end)
     return Sweep(len(main), worse, better, reach, costs)
 
 
-def _between(start: NDArray[np.int64], stop: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many of the photos count at each threshold, where one counts from its start to before its stop."""
+def _between(
+    start: NDArray[np.int64], stop: NDArray[np.int64], which: NDArray[np.bool_], end: int
+) -> NDArray[np.int64]:
+    """How many of the photos count at each step, where one counts from its start to before its stop."""
     counts = which & (start < stop)
-    size = len(THRESHOLDS) + 1
-    steps = np.bincount(start[counts], minlength=size) - np.bincount(stop[counts], minlength=size)
+    steps = np.bincount(start[counts], minlength=end + 1) - np.bincount(stop[counts], minlength=end + 1)
     return np.cumsum(steps)[:-1]
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy import Experiment
 from torch import nn
+from toy import Experiment
 
-from pipeline.edge.recipe import Recipe
 from pipeline.edge.labels import OTHER
+from pipeline.edge.recipe import Recipe
 from pipeline.errors import DataError
 from pipeline.evaluation.channels import LAYERS, channels, draw, feature_maps
 from pipeline.labels import LabelSpace

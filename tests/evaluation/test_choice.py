@@ -11,7 +11,7 @@ import pytest
 from pipeline.edge.rule import Rule, probabilities
 from pipeline.errors import DataError, LabelSpaceError
 from pipeline.evaluation.choice import Choice, choose
-from pipeline.evaluation.learning import fit_temperature, learn_rule, parts
+from pipeline.evaluation.learning import fit_temperature, learn_path, learn_rule, parts
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.promise import drop_p_value
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
@@ -56,6 +56,23 @@ def test_the_sweep_is_the_cascade_at_every_threshold(caches: int, rule: Rule) ->
         assert found.ms[i] == pytest.approx(cascade_figures(tables, routed)["ms_per_image"])
 
 
+@pytest.mark.parametrize("caches", [1, 2, 3])
+def test_the_sweep_is_the_cascade_at_every_step_of_a_learnt_path(caches: int) -> None:
+    learn, test = parts(pair(caches, n=600, caches=caches), 0.4, 0)
+    rules = [Rule()] * caches
+    path = learn_path(learn, rules)
+    assert np.abs(np.diff(path, axis=0)).sum(axis=1).tolist() == [1] * (len(path) - 1)  # one cache, one place at a time
+    assert path[-1].tolist() == [len(THRESHOLDS) - 1] * caches
+    assert path.shape == (caches * len(THRESHOLDS), caches)
+    found = sweep(test, rules, path)
+    main = test[-1].logits.argmax(1) == test[-1].labels.ids(test[-1].rows["species"].tolist())
+    for i in range(0, len(path), 17):
+        own = [Rule(float(THRESHOLDS[at])) if at >= 0 else None for at in path[i]]
+        good = right(test, Choice([*own, Rule()], ""))
+        assert (found.worse[i], found.better[i]) == ((main & ~good).sum(), (good & ~main).sum())
+        assert found.reach[-1, i] == route(test, [*own, Rule()]).sent_on.sum()
+
+
 def test_costs_are_medians_and_prepare_once_per_size() -> None:
     tables = pair(0, n=11, caches=2)
     tables[0].rows.loc[0, "infer_ms"] = 1e9  # a hiccup
@@ -81,6 +98,26 @@ def test_the_chosen_threshold_passes_and_the_next_one_fails(seed: int, kind: dic
     assert max(p[: i + 1]) <= 0.05
     assert i + 1 == len(p) or p[i + 1] > 0.05
     assert f"at most 2 points less accurate than main ({found.photos} val photos" in choice.told
+
+
+def test_a_threshold_of_its_own_saves_more_where_one_cache_is_surer_than_it_should_be() -> None:
+    """Cache 1 errs often and is sure; with one threshold for both it must be high, so cache 0 answers little too."""
+    tables = pair(3, n=6000, skill=3.0, caches=2)
+    boaster = pair(4, n=6000, skill=0.5, caches=2)[1].logits * 4
+    boaster[:, 2] += tables[1].logits[:, 2] * 2
+    tables[1] = replace(tables[1], logits=boaster)
+    settings = Route(max_drop=0.02, learn_share=0.3)
+    one, own = (choose(tables, settings.model_copy(update={"own_thresholds": o}), 0) for o in (False, True))
+    assert sent_on(tables, own) < sent_on(tables, one) - 0.1
+    first, second = own.rules[:2]
+    assert first is not None and (second is None or second.threshold > first.threshold)
+    assert own.told.startswith(f"caches answer from scores of {first.threshold:.4g}, ")
+
+
+def test_one_cache_has_its_own_threshold_anyway() -> None:
+    tables, settings = pair(4, n=2000, skill=2.2), Route(max_drop=0.02, learn_share=0.3)
+    own = settings.model_copy(update={"own_thresholds": True})
+    assert choose(tables, own, 0).rules == choose(tables, settings, 0).rules
 
 
 def test_more_allowance_or_less_confidence_save_more() -> None:

@@ -8,6 +8,7 @@ from scipy.stats import binom, multinomial
 
 from pipeline.edge.rule import Rule
 from pipeline.evaluation.choice import accurate
+from pipeline.evaluation.learning import learn_path
 from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
 from pipeline.evaluation.sweep import THRESHOLDS, place, right_answers, sweep_places
 from pipeline.sections import Route
@@ -106,6 +107,29 @@ def test_the_promise_is_broken_at_most_as_often_as_stated(caches: int, max_drop:
         broken_by_plug_in += len(fits) > 0 and drop[fits[-1]] > max_drop
     assert broken / draws <= 1 - confidence
     assert broken_by_plug_in / draws > 0.3  # what the plain choice on val would do
+    assert np.mean(saved) > 0.1
+
+
+def test_the_promise_holds_for_thresholds_of_their_own() -> None:
+    """As above; every 100 draws the order in which two thresholds fall is learnt from 500 other photos."""
+    settings, draws, photos = Route(max_drop=0.03), 500, 500
+    tables = pair(2, n=40_000, skill=1.8, caches=2)
+    *right, main = right_answers(tables)
+    costs, rng, broken, saved = np.ones(3), np.random.default_rng(0), 0, []
+    for draw in range(draws):
+        if draw % 100 == 0:
+            learn = np.isin(np.arange(len(main)), rng.choice(len(main), photos, replace=False))
+            path = learn_path([table.where(learn) for table in tables], [Rule()] * 2)
+            steps = [np.searchsorted(path[:, k], place(tables[k], Rule())) for k in range(2)]
+            truth = sweep_places(steps, right, main, costs, len(path))
+            drop = (truth.worse - truth.better) / truth.photos
+            assert drop[-1] > 1.5 * settings.max_drop
+        at = rng.integers(0, len(main), photos)
+        found = sweep_places([s[at] for s in steps], [r[at] for r in right], main[at], costs, len(path))
+        chosen = accurate(found, settings)
+        broken += chosen is not None and drop[chosen] > settings.max_drop
+        saved.append(0.0 if chosen is None else 1 - truth.reach[-1, chosen] / truth.photos)
+    assert broken / draws <= 1 - settings.confidence
     assert np.mean(saved) > 0.1
 
 

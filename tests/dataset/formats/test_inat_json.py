@@ -42,7 +42,9 @@ def test_categories_give_group_and_species_and_the_file_its_part(tmp_path: Path)
     touch(tmp_path, *MINI, f"val/{BEE}/4.jpg")
     write(
         tmp_path,
-        train_mini_json=annotated(MINI, [7, 412, 6000], license=0, rights_holder="Ann", date="2019-05-01 10:00:00+00:00"),
+        train_mini_json=annotated(
+            MINI, [7, 412, 6000], license=0, rights_holder="Ann", date="2019-05-01 10:00:00+00:00"
+        ),
         val_json=annotated([f"val/{BEE}/4.jpg"], [412]),
     )
     found = read(tmp_path, ALL)
@@ -51,7 +53,9 @@ def test_categories_give_group_and_species_and_the_file_its_part(tmp_path: Path)
         "Insecta": ["Apis mellifera"],
         "Plantae": ["Quercus robur"],
     }
-    assert found.photos[0] == Photo(MINI[0], "Animalia", "Harmothoe imbricata", "train", "", "CC BY", "Ann", "2019-05-01")
+    assert found.photos[0] == Photo(
+        MINI[0], "Animalia", "Harmothoe imbricata", "train", "", "CC BY", "Ann", "2019-05-01"
+    )
     assert found.photos[-1] == Photo(f"val/{BEE}/4.jpg", "Insecta", "Apis mellifera", "val", "")
 
 

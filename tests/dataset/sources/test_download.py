@@ -31,10 +31,13 @@ def jpeg(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+WHOSE = ("ana", "CC-BY", "(c) Ana")
+
+
 def asked_for(n: int) -> pd.DataFrame:
     """n photos of two species, as the query gives them."""
     rows = [
-        (i, "Insecta", ("Apis mellifera", "Vanessa: a/b")[i % 2], f"obs{i}", "2020-05-01", "ana", "CC-BY", "(c) Ana", "jpg")
+        (i, "Insecta", ("Apis mellifera", "Vanessa: a/b")[i % 2], f"obs{i}", "2020-05-01", *WHOSE, "jpg")
         for i in range(1, n + 1)
     ]
     names = ["photo_id", "group", "species", "observation", "date", "observer", "licence", "attribution", "extension"]
@@ -77,7 +80,8 @@ def test_photos_lie_in_the_users_folders_and_the_ledger_says_whose_they_are(fetc
     row = ledger.iloc[0].to_dict()
     assert row["image_path"] == "Insecta/Vanessa_ a_b/1.jpg"
     assert (tmp_path / "photos" / row["image_path"]).read_bytes() == jpeg(1)
-    facts = {key: row[key] for key in ("photo_id", "species", "observation", "date", "observer", "licence", "attribution")}
+    keys = ("photo_id", "species", "observation", "date", "observer", "licence", "attribution")
+    facts = {key: row[key] for key in keys}
     assert facts == {
         "photo_id": 1, "species": "Vanessa: a/b", "observation": "obs1", "date": "2020-05-01",
         "observer": "ana", "licence": "CC-BY", "attribution": "(c) Ana",
