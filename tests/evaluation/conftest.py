@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from toy import Experiment, write_experiment
 
+from pipeline.config import Config
 from pipeline.evaluation.run import evaluate
 
 
@@ -27,3 +28,9 @@ def measured(drawn: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Exp
     copy = drawn.copy(tmp_path_factory.mktemp("measured") / "root")
     evaluate(copy.config())
     return copy
+
+
+@pytest.fixture
+def evaluated(measured: Experiment, tmp_path: Path) -> Config:
+    """The toy experiment after evaluation."""
+    return measured.copy(tmp_path / "evaluated").config()

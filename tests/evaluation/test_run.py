@@ -1,27 +1,21 @@
-"""An experiment's evaluation, whole: figures, reports, another folder, the simulation."""
+"""An experiment's evaluation, whole: figures, reports, what is made again and when."""
 
 from __future__ import annotations
 
 import json
-import os
-import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from toy import COLOURS, RECIPE, Experiment, cache_colours, write_model, write_photo
+from toy import COLOURS, RECIPE, Experiment, cache_colours, write_model
 
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import read_manifest, write_manifest
-from pipeline.edge.errors import BundleError
-from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
+from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import plots
 from pipeline.evaluation.choice import choose
-from pipeline.evaluation.folder import evaluate_folder, labelled_photos
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
 from pipeline.evaluation.routing import route, truth_ids
 from pipeline.evaluation.run import evaluate
@@ -30,26 +24,9 @@ from pipeline.evaluation.speed import speed
 from pipeline.evaluation.tables import TABLES
 from pipeline.files import sha256
 
+from .files import files, read
+
 Lines = Callable[[], list[str]]
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below: when it was written, and what is in it."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
-
-
-# evaluate -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def evaluated(measured: Experiment, tmp_path: Path) -> Config:
-    """The toy experiment after evaluation."""
-    return measured.copy(tmp_path / "evaluated").config()
 
 
 def test_all_that_is_promised_is_there(experiment: Experiment) -> None:
@@ -225,195 +202,3 @@ def test_speed(evaluated: Config) -> None:
         assert len(list((evaluated.output / "speed" / name).glob("*.csv"))) == 7
     assert (evaluated.output / "speed" / "speed.png").is_file()
     assert speed(evaluated, 10_000)["photos"] == 30
-
-
-# another labelled folder --------------------------------------------------------------------------------------------
-
-
-def test_another_folder(experiment: Experiment, tmp_path: Path) -> None:
-    root = tmp_path / "field photos"
-    for i in range(4):
-        write_photo(root / "Insecta" / "Apis mellifera" / f"{i}.png", COLOURS["Apis mellifera"])
-        write_photo(root / "Zygène d'été" / f"{i}.png", COLOURS["Zygène d'été"])
-    for i in range(3):
-        write_photo(root / "Bombus terrestris" / f"{i}.png", (0, 0, 0))
-    (root / "Apis mellifera").mkdir()
-    (root / "Apis mellifera" / "broken.jpg").write_text("not a picture")
-    config = experiment.config()
-    result = evaluate_folder(config, root)
-    assert json.loads(json.dumps(result)) == read(config.output / "evaluation" / "images_field photos.json")
-    assert (result["folder"], result["photos"]) == ("field photos", 12)
-    assert result["unreadable"] == {"Apis mellifera/broken.jpg": "is no image in a format that Pillow knows"}
-    assert result["known_species"] == ["Apis mellifera", "Zygène d'été"]
-    assert result["unknown_species"] == ["Bombus terrestris"]
-    assert result["photos_of_unknown_species"] == 3
-    assert 0 <= result["unknown_sent_on"] <= 1
-    assert result["cascade"]["photos"] == 8
-    assert result["cascade"]["accuracy"] == 1
-    assert result["cascade"]["communication_rate"] == 0.5
-    assert result["models"]["main"]["accuracy"] == 1
-    assert result["models"]["cache_0.5_0"]["hit_precision"] == 1
-    assert result["models"]["cache_0.5_0"]["always_other_accuracy"] == 0.5
-
-
-def test_a_folder_of_unknown_species_only(experiment: Experiment, tmp_path: Path) -> None:
-    write_photo(tmp_path / "field" / "Bombus" / "1.png", (0, 0, 0))
-    result = evaluate_folder(experiment.config(), tmp_path / "field")
-    assert result["known_species"] == []
-    assert result["models"] == {"cache_0.5_0": None, "main": None}
-    assert "cascade" not in result
-
-
-def test_a_folder_of_broken_photos_only(experiment: Experiment, tmp_path: Path) -> None:
-    (tmp_path / "field" / "Apis mellifera").mkdir(parents=True)
-    (tmp_path / "field" / "Apis mellifera" / "1.jpg").touch()
-    result = evaluate_folder(experiment.config(), tmp_path / "field")
-    assert len(result["unreadable"]) == 1
-    assert result["known_species"] == result["unknown_species"] == []
-
-
-def test_another_folder_leaves_the_experiment_alone(evaluated: Config, tmp_path: Path) -> None:
-    before = files(evaluated.output)
-    evaluate_folder(evaluated, write_photo(tmp_path / "field" / "Apis mellifera" / "1.png", (220, 30, 30)).parents[1])
-    after = files(evaluated.output)
-    assert set(after) - set(before) == {"evaluation/images_field.json"}
-    assert {name: after[name] for name in before} == before
-
-
-def test_labelled_photos_are_sorted_and_named_after_their_folder(tmp_path: Path) -> None:
-    names = ["Insecta/b/2.JPG", "Insecta/b/1.jpg", "a/1.png", "a/notes.txt", "loose.jpg", "a/._1.png"]
-    names.append(unicodedata.normalize("NFD", "Zygène d'été/1.jpg"))  # as a Mac writes it
-    for name in names:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (tmp_path / "a" / "folder.jpg").mkdir()
-    rows = labelled_photos(tmp_path)
-    assert rows["species"].tolist() == ["b", "b", "Zygène d'été", "a"]
-    assert rows["image_path"].tolist()[:2] == ["Insecta/b/1.jpg", "Insecta/b/2.JPG"]
-    assert all((tmp_path / path).exists() for path in rows["image_path"])
-
-
-@pytest.mark.parametrize("what", ["nothing", "empty", "file", "flat"])
-def test_no_labelled_photos(experiment: Experiment, tmp_path: Path, what: str) -> None:
-    root = tmp_path / "field"
-    if what == "file":
-        write_photo(root.with_suffix(".jpg"), (0, 0, 0)).rename(root)
-    elif what == "flat":
-        write_photo(root / "1.jpg", (0, 0, 0))
-    elif what == "empty":
-        root.mkdir()
-    with pytest.raises(DataError, match="no photos in species folders below .*field; expected <species>/<photo>.jpg"):
-        evaluate_folder(experiment.config(), root)
-
-
-# simulation ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["small", "big", "both"])
-def test_simulation(evaluated: Config, model: str) -> None:
-    result = monte_carlo(evaluated, model, "my exp/1")
-    folder = evaluated.output / "monte_carlo"
-    assert result == read(folder / f"my exp_1_{model}.json")
-    assert (result["runs"], result["samples"], result["photos"]) == (50, 40, 30)
-    assert (result["drawn_from"], result["precision"], result["model"]) == ("test", "int8", model)
-    runs = pd.read_csv(folder / f"my exp_1_{model}_runs.csv")
-    assert len(runs) == 50
-    metrics_ = read(evaluated.output / "metrics.json")
-    whole = {
-        "small": metrics_["models"]["cache_0.5_0"]["int8"],
-        "big": metrics_["models"]["main"]["int8"],
-        "both": metrics_["cascade"]["int8"],
-    }[model]
-    for name in ("accuracy", "communication_rate"):
-        figures = result[name]
-        assert figures["low_95"] <= figures["mean"] <= figures["high_95"]
-        assert figures["mean"] == pytest.approx(runs[name].mean(), abs=1e-5)
-    assert result["accuracy"]["mean"] == pytest.approx(whole["accuracy"], abs=0.04)
-    rate = {"small": 1 - whole.get("hit_share", 0), "big": 1.0, "both": whole.get("communication_rate")}[model]
-    assert result["communication_rate"]["mean"] == pytest.approx(rate, abs=0.04)
-
-
-def test_simulation_needs_no_evaluation_before_and_runs_no_network_twice(experiment: Experiment, lines: Lines) -> None:
-    config = experiment.config()
-    first = monte_carlo(config, "both", "x")
-    before = files(config.output)
-    lines()
-    assert monte_carlo(config, "both", "x") == first
-    told = lines()
-    assert sum(line.endswith("up to date") for line in told) == 3
-    assert any("accuracy" in line for line in told)  # the figures are told all the same
-    assert files(config.output) == before
-    assert monte_carlo(experiment.config("monte_carlo.runs=20"), "both", "x")["runs"] == 20
-    assert monte_carlo(experiment.config("route.threshold=1"), "both", "x")["communication_rate"]["mean"] == 1
-
-
-def test_input_size_is_checked_against_the_models_that_are_used(experiment: Experiment) -> None:
-    config = experiment.config()
-    hash_ = read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
-    for given in ((32,), (32, 32)):
-        monte_carlo(config, "both", "x", given)
-    with pytest.raises(DataError, match=r"--input_size 160 does not fit the models: \{'cache_0.5_0': 32, 'main': 32\}"):
-        monte_carlo(config, "both", "x", (160,))
-    for file in ("model.onnx", "model.int8.onnx"):
-        write_model(config.models / "main" / file, COLOURS, data_hash=hash_, recipe=replace(RECIPE, size=64))
-    monte_carlo(config, "small", "x", (32,))
-    monte_carlo(config, "big", "x", (64,))
-    monte_carlo(config, "both", "x", (32, 64))
-    with pytest.raises(DataError, match="--input_size 32 does not fit the models"):
-        monte_carlo(config, "both", "x", (32,))
-
-
-@pytest.mark.parametrize("model", ["caches", "cache_0.5_0", "main"])
-def test_simulation_of_caches_without_main_and_of_stages_by_name(evaluated: Config, model: str) -> None:
-    result = monte_carlo(evaluated, model, "x")
-    report = pd.read_csv(evaluated.output / "monte_carlo" / f"x_{model}_report.csv").set_index("species")
-    if model == "caches":
-        assert result["accuracy"]["pooled"] <= 1 - result["communication_rate"]["pooled"]
-        assert result["hit_rate_cache_0.5_0"]["pooled"] == pytest.approx(result["saving_rate"]["pooled"])
-        left = result["communication_rate"]["pooled"] * 50 * 40
-        assert report.loc["(no answer, or none of this data set)", "support"] == pytest.approx(left)
-    else:
-        small_or_big = monte_carlo(evaluated, {"cache_0.5_0": "small", "main": "big"}[model], "x")
-        assert result == {**small_or_big, "model": model}
-    assert report.loc["accuracy", "precision"] == pytest.approx(result["accuracy"]["pooled"], abs=1e-5)
-
-
-def test_simulation_of_a_model_of_another_label_set(evaluated: Config, tmp_path: Path) -> None:
-    """Its answers that are no species of this data set are outside, and wrong."""
-    colours = {"Bombus terrestris": COLOURS["Apis mellifera"], **COLOURS}
-    colours["Apis mellifera"] = (0, 0, 0)  # so every bee is taken for a bumblebee
-    path = write_model(tmp_path / "wider.onnx", colours, name="wider", data_hash="another")
-    result = monte_carlo(evaluated, str(path), "x")
-    assert result["outside_rate"]["mean"] == pytest.approx(12 / 30, abs=0.1)
-    assert result["accuracy"]["mean"] == pytest.approx(18 / 30, abs=0.15)
-    with pytest.raises(
-        ConfigError, match="no model 'huge' to simulate; choose of small, big, both, caches, cache_0.5_0"
-    ):
-        monte_carlo(evaluated, "huge", "x")
-    with pytest.raises(BundleError, match="no model file"):
-        monte_carlo(evaluated, str(tmp_path / "no.onnx"), "x")
-
-
-def test_simulation_draws_from_other_parts_and_by_other_mixes(evaluated: Config) -> None:
-    settings = ["monte_carlo.every_species=true", "monte_carlo.mix=uniform", "monte_carlo.split=train"]
-    paths = [f"paths.{key}={value}" for key, value in evaluated.paths.model_dump(mode="json").items() if value]
-    config = load_config(evaluated.output.parents[1] / "toy.yaml", [*settings, *paths])
-    result = monte_carlo(config, "both", "x")
-    assert (result["drawn_from"], result["mix"], result["photos"]) == ("train", "uniform", 15)
-    assert (config.output / "predictions" / "main.int8.train.parquet").is_file()
-    with pytest.raises(DataError, match="4 samples cannot hold each of the 5 species once"):
-        monte_carlo(
-            load_config(evaluated.output.parents[1] / "toy.yaml", [*settings, *paths, "monte_carlo.samples=4"]),
-            "both",
-            "y",
-        )
-
-
-def test_names_from_outside_stay_in_the_folder(experiment: Experiment) -> None:
-    config = experiment.config()
-    monte_carlo(config, "both", "../../evil")
-    assert not list(experiment.root.glob("evil*"))
-    there = [path.name for path in (config.output / "monte_carlo").iterdir() if path.is_file()]
-    assert len(there) == 5
-    assert all("evil" in name and os.sep not in name for name in there)
