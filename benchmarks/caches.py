@@ -23,6 +23,7 @@ from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import cascade_figures, route, truth_ids
 from pipeline.files import read_json, write_json
 from pipeline.labels import OTHER, LabelSpace
+from pipeline.models.checkpoint import versions
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = (
@@ -43,7 +44,12 @@ def work(arguments: argparse.Namespace) -> None:
     for name, paths in test_sets(config, manifest, ranking).items():
         there = main.rows["image_path"].isin(paths).to_numpy()
         found[name] = at_best(cache.where(there), main.where(there), ranking, large["main alone"])
-    result = {"manifest": manifest.hash, "species_per_window": len(cache.labels) - 1, "sets": found}
+    result = {
+        "versions": versions(),
+        "manifest": manifest.hash,
+        "species_per_window": len(cache.labels) - 1,
+        "sets": found,
+    }
     write_json(RESULTS / "caches.json", result | {"ms_large_main": large["main alone"]})
     print(table(found, large["main alone"]))
 
