@@ -57,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--photos", type=int, default=200, help="test photos to time (default 200)")
     arguments.add_argument("--large", type=int, default=20, help="of them as 12-megapixel JPEGs (default 20)")
+    arguments.add_argument("--larger", type=int, default=0, help="of them with a ConvNeXt-Large too (default 0)")
     arguments.add_argument("--many", type=int, default=10_000, help="photos for the long run (default 10,000)")
     given = arguments.parse_args()
     config = load_config(given.config, given.overrides)
@@ -86,6 +87,9 @@ def main() -> None:
         for name, stage in (("own main", own), ("convnext_tiny, untrained", convnext))
         for kind, some in (("160 px", photos if stage is own else photos[: len(photos) // 4]), ("12 megapixels", large))
     }
+    if given.larger:
+        larger = untrained("convnext_large", test[-1].labels, given.work)
+        result["speed"]["convnext_large, untrained, 160 px"] = speed(caches, larger, photos[: given.larger])
     result["number_of_caches"] = number_of_caches(config, manifest, test, rules)
     result["batches"] = {stage.name: batches(stage) for stage in (*caches, own)}
     folder = given.work / "bundle"
