@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pipeline.config import load_config
-from pipeline.dataset.demo import DemoSet, make_demo
+from pipeline.dataset.demo.make import DemoSet, make_demo
 from pipeline.dataset.stages import run_stages
 from pipeline.edge.cascade import load_cascade
 from pipeline.training.run import train_role

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.dataset.demo import SPECIES, VERSION, DemoSet, make_demo, photo_bytes, photo_path, write_photos
+from pipeline.dataset.demo.make import VERSION, DemoSet, make_demo, photo_bytes, photo_path, write_photos
+from pipeline.dataset.demo.species import SPECIES
 from pipeline.errors import DataError
 
 SCALE = 0.02
@@ -42,7 +43,7 @@ def test_same_seed_gives_the_same_bytes(demo: DemoSet, root: Path, tmp_path: Pat
 
 
 def test_processes_and_order_do_not_matter(demo: DemoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.demo.POOL_FROM", 1)
+    monkeypatch.setattr("pipeline.dataset.demo.make.POOL_FROM", 1)
     numbers = [(20, 2), (3, 0), (0, 1), (7, 2)]
     write_photos(tmp_path, 0, numbers, workers=2)
     for species, photo in numbers:
@@ -129,7 +130,7 @@ def test_killed_half_way_and_called_again(demo: DemoSet, root: Path, tmp_path: P
 
 
 def test_finished_set_is_left_alone(demo: DemoSet, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.demo.write_photos", lambda *_: pytest.fail("drew again"))
+    monkeypatch.setattr("pipeline.dataset.demo.make.write_photos", lambda *_: pytest.fail("drew again"))
     assert make_demo(root, scale=SCALE) == demo
 
 

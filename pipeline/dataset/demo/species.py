@@ -1,4 +1,4 @@
-"""The embedded demo set: drawn photos of invented insects and spiders, long-tailed and fine-grained like a real region.
+"""The invented species: the looks of nine kinds, and what their look-alikes have otherwise.
 
 Look-alike species differ in one part only and sit across head and tail, so that a tiny network can learn the dominant
 species while the tail needs a careful one.
@@ -6,25 +6,10 @@ species while the tail needs a careful one.
 
 from __future__ import annotations
 
-import io
-import multiprocessing
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.dataset.demo_draw import Limbs, Look, Mark, Part, Rgb, draw_photo
-from pipeline.errors import DataError
-from pipeline.files import read_json, write_json
-
-VERSION = 1  # raise whenever the drawing or the table changes: a folder holds photos of one version only
-FEWEST = 3  # photos of a species in a scaled-down set
-POOL_FROM = 200  # photos; below, starting processes costs more than it saves
+from pipeline.dataset.demo.look import Limbs, Look, Mark, Part, Rgb
 
 BLACK, DARK, GREY, WHITE = (28, 26, 28), (62, 46, 36), (120, 116, 112), (236, 232, 220)
 RED, ORANGE, YELLOW, CREAM = (196, 44, 30), (226, 120, 32), (232, 200, 64), (222, 206, 160)
@@ -41,19 +26,6 @@ class DemoSpecies:
     photos: int
     look: Look
     listed: bool = True  # whether the region's list names it
-
-
-@dataclass(frozen=True)
-class DemoSet:
-    """Where a demo set lies, and how many photos it has: group -> species -> number."""
-
-    photos: Path
-    species_list: Path
-    composition: dict[str, dict[str, int]]
-
-
-class OtherDemoError(DataError, ValueError):
-    """The folder holds a demo set that was made with other settings."""
 
 
 def spot(t: float, f: float, radius: float, colour: Rgb) -> Mark:
@@ -75,7 +47,6 @@ def varied(look: Look, name: str, **changes: Any) -> Look:
 
 
 SUTURE = band(0.5, 0.5, BLACK, width=0.03)
-
 LADYBIRD = Look(
     (
         Limbs("legs", 0.25, 0.35, 0.65, (120, 92, 62), 0.38, 0.045, BLACK),
@@ -102,7 +73,6 @@ LADYBIRD = Look(
         ),
     ),
 )
-
 SHIELDBUG = Look(
     (
         Limbs("legs", 0.2, 0.3, 0.6, (125, 85, 45), 0.5, 0.035, BROWN),
@@ -116,7 +86,6 @@ SHIELDBUG = Look(
         Part("scutellum", (0, 0.33), 0.38, 0.2, (104, 160, 66), blunt=0.8, skew=0.45),
     ),
 )
-
 BUTTERFLY = Look(
     (Limbs("antennae", 0.03, 0.03, 0.03, (160,), 0.38, 0.02, DARK, bend=-12, tip=BLACK),),
     (
@@ -147,7 +116,6 @@ BUTTERFLY = Look(
         Part("head", (0, 0), 0.16, 0.06, DARK),
     ),
 )
-
 LONGHORN = Look(
     (
         Limbs("legs", 0.13, 0.3, 0.55, (130, 85, 45), 0.55, 0.03, BLACK),
@@ -168,7 +136,6 @@ LONGHORN = Look(
         ),
     ),
 )
-
 DAMSEL = Look(
     (Limbs("legs", 0.05, 0.12, 0.24, (130, 85, 50), 0.2, 0.014, BLACK),),
     (
@@ -180,7 +147,6 @@ DAMSEL = Look(
         Part("head", (0, 0), 0.1, 0.05, TEAL),
     ),
 )
-
 SOLDIER = Look(
     (
         Limbs("legs", 0.11, 0.28, 0.5, (130, 85, 45), 0.42, 0.03, BLACK),
@@ -193,7 +159,6 @@ SOLDIER = Look(
         Part("pronotum", (0, 0.14), 0.2, 0.145, ORANGE, blunt=0.3, marks=(spot(0.5, 0.0, 0.26, BLACK),)),
     ),
 )
-
 ORBWEAVER = Look(
     (Limbs("legs", 0.14, 0.16, 0.34, (150, 115, 70, 32), 0.85, 0.04, TAN, bend=70, tip=DARK),),
     (
@@ -214,7 +179,6 @@ ORBWEAVER = Look(
         ),
     ),
 )
-
 CELLAR = Look(
     (Limbs("legs", 0.08, 0.12, 0.24, (152, 115, 68, 30), 1.25, 0.026, TAN, bend=75, tip=BROWN),),
     (
@@ -222,7 +186,6 @@ CELLAR = Look(
         Part("thorax", (0, 0), 0.32, 0.16, TAN, marks=(spot(0.5, 0.0, 0.22, BROWN),)),
     ),
 )
-
 JUMPER = Look(
     (
         Limbs("legs", 0.18, 0.14, 0.38, (148, 112, 70, 38), 0.5, 0.065, DARK, bend=60),
@@ -241,7 +204,6 @@ JUMPER = Look(
         ),
     ),
 )
-
 TEN_SPOTS = (
     SUTURE,
     *(spot(t, f, 0.075, BLACK) for t, f in ((0.14, 0.5), (0.38, 0.3), (0.42, 0.78), (0.68, 0.3), (0.7, 0.78))),
@@ -253,7 +215,6 @@ PLAIN_TIP = BUTTERFLY.parts[1].marks[2:]
 THREE_BANDS = tuple(band(t, 0.055, YELLOW) for t in (0.22, 0.5, 0.78))
 SPOT_ROWS = tuple(spot(t, f, 0.045, WHITE) for t, f in ((0.2, 0.25), (0.38, 0.3), (0.55, 0.3), (0.7, 0.25)))
 LEAF_MARK = (Mark(0.45, 0.0, 0.36, 0.16, CREAM), Mark(0.45, 0.0, 0.28, 0.09, DARK))
-
 SPECIES: tuple[DemoSpecies, ...] = (
     DemoSpecies("Insecta", "Ommatidius septempixelus", 260, LADYBIRD),
     DemoSpecies("Insecta", "Ommatidius decempixelus", 66, varied(LADYBIRD, "elytra", marks=TEN_SPOTS)),
@@ -292,86 +253,7 @@ SPECIES: tuple[DemoSpecies, ...] = (
     ),
     DemoSpecies("Arachnida", "Saltivectus rufipalpis", 30, varied(JUMPER, "palps", colour=ORANGE, length=0.26)),
 )
-
 NEVER_DRAWN: dict[str, tuple[str, ...]] = {  # the region's list names them, but nobody photographed them
     "Insecta": ("Ommatidius incertus", "Pixellia absens", "Nullicarabus expectatus"),
     "Arachnida": ("Saltivectus imaginarius", "Araneobyta deserta"),
 }
-
-
-def make_demo(root: Path, seed: int = 0, scale: float = 1.0, workers: int | None = None) -> DemoSet:
-    """Draw the demo set below `root`, or complete what an interrupted call began; `scale` multiplies every count.
-
-    The same seed and scale give the same bytes, whatever the number of processes. A folder with a demo set of other
-    settings is refused. More than one worker needs the caller's script to have a `__main__` guard.
-    """
-    counts = {species.name: max(FEWEST, round(species.photos * scale)) for species in SPECIES}
-    composition = {group: {s.name: counts[s.name] for s in SPECIES if s.group == group} for group in NEVER_DRAWN}
-    demo = DemoSet(root / "photos", root / "region_species.json", composition)
-    # The plan is the marker under another name: it guards a half-made set, and being renamed is what ends the work.
-    marker, plan = root / "demo.json", root / "demo.plan.json"
-    wanted = {"seed": seed, "version": VERSION, "scale": scale, "counts": composition}
-    for path in (marker, plan):
-        if path.exists() and read_json(path, "description of a demo set") != wanted:
-            raise OtherDemoError(
-                f"{root} holds a demo set of another seed, scale or version; "
-                f"delete the folder {root} or choose another one"
-            )
-    if marker.exists():
-        return demo
-    write_json(plan, wanted)
-    missing = [
-        (i, k)
-        for i, species in enumerate(SPECIES)
-        for k in range(counts[species.name])
-        if not photo_path(demo.photos, i, k).exists()
-    ]
-    write_photos(demo.photos, seed, missing, (os.cpu_count() or 1) if workers is None else workers)
-    write_json(demo.species_list, region_species())
-    plan.replace(marker)
-    return demo
-
-
-def region_species() -> dict[str, list[str]]:
-    """The region's list: group -> names, most of the drawn species and some that were never drawn."""
-    return {
-        group: sorted([s.name for s in SPECIES if s.group == group and s.listed] + list(absent))
-        for group, absent in NEVER_DRAWN.items()
-    }
-
-
-def photo_path(photos: Path, species: int, photo: int) -> Path:
-    """Where photo number `photo` of species number `species` lies."""
-    kind = SPECIES[species]
-    return photos / kind.group / kind.name / f"{kind.name.lower().replace(' ', '_')}_{photo:04d}.jpg"
-
-
-def photo_bytes(seed: int, species: int, photo: int) -> bytes:
-    """A photo as JPEG; its random numbers depend on these three numbers only, not on what was drawn before."""
-    rng = np.random.default_rng((seed, species, photo))
-    buffer = io.BytesIO()
-    draw_photo(SPECIES[species].look, rng).save(buffer, "JPEG", quality=int(rng.integers(70, 93)))
-    return buffer.getvalue()
-
-
-def write_photo(photos: Path, seed: int, number: tuple[int, int]) -> None:
-    """Draw and save one photo, given as (species, photo); it has its name only when it is whole."""
-    path = photo_path(photos, *number)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed temporary name: what a killed run left behind is overwritten by the next, not left among the photos.
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(photo_bytes(seed, *number))
-    os.replace(temporary, path)
-
-
-def write_photos(photos: Path, seed: int, numbers: Sequence[tuple[int, int]], workers: int) -> None:
-    """Draw and save many photos, in several processes where that is worth it."""
-    write = partial(write_photo, photos, seed)
-    if workers <= 1 or len(numbers) < POOL_FROM:
-        for number in numbers:
-            write(number)
-        return
-    # Spawned, not forked: the caller may hold threads (torch), and a fork of those can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(write, numbers, chunksize=25):
-            pass
