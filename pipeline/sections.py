@@ -237,7 +237,9 @@ class MonteCarlo(Section):
     every_species: bool = Field(False, description="one photo of each species first, as the predecessors drew")
     mix: Literal["photos", "uniform", "observed", "month"] = Field("photos", description="shares of the species")
     observed: Path | None = Field(None, description="mix observed: JSON {species: observations in the region}")
-    dates: Path | None = Field(None, description="mix month: CSV or Parquet of image_path, date; none: the manifest's")
+    dates: Path | None = Field(
+        None, description="mix month: CSV or Parquet of image_path, date (ISO 8601); none: the manifest's"
+    )
     month: int | None = Field(None, ge=1, le=12, description="mix month: 1 to 12")
     dirichlet: float = Field(0.0, ge=0, description="each run draws its mix around that one; smaller is wilder; 0: off")
     missing: list[str] = Field([], description="species that do not come")

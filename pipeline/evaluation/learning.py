@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.edge.rule import Rule, features, probabilities
 from pipeline.errors import DataError
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.sweep import THRESHOLDS, Path, place, right_answers
+from pipeline.evaluation.sweep import THRESHOLDS, Places, place, right_answers
 
 
 def parts(tables: Sequence[Predictions], learn_share: float, seed: int) -> tuple[list[Predictions], list[Predictions]]:
@@ -63,14 +63,14 @@ def fit_temperature(table: Predictions) -> float:
     return round(float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)), 6)
 
 
-def learn_path(tables: Sequence[Predictions], caches: Sequence[Rule]) -> Path:
+def learn_path(tables: Sequence[Predictions], caches: Sequence[Rule]) -> Places:
     """A path along which each cache has its own threshold; tables: caches in order, then main, on the photos to learn on.
 
     From all caches off, the threshold falls of that cache whose further answers do least harm (main right, the answer
     wrong; less the other way round) per photo that main is spared, place by place, as far as that is so; and so on, until
-    every cache answers every hit. Learnt from other photos than those that are tested on, the
-    path may be walked by a sequence of tests (Laufer-Goldshtein, Fisch, Barzilay & Jaakkola, Efficiently controlling
-    multiple risks with Pareto testing, 2023).
+    every cache answers every hit. Learnt from other photos than those that are tested on, the path may be walked by a
+    sequence of tests (Laufer-Goldshtein, Fisch, Barzilay & Jaakkola, Efficiently controlling multiple risks with Pareto
+    testing, 2023).
     """
     *right, main = right_answers(tables)
     harms = [main.astype(int) - mine for mine in right]

@@ -16,7 +16,8 @@ from pipeline.labels import translate
 
 # Tried in this order, whatever the photos are: evenly spaced log-odds from .9999 down, then every hit.
 THRESHOLDS = np.append(np.round(1 / (1 + np.exp(-np.arange(9, -3.1, -0.125))), 6), 0.0)
-Path = NDArray[np.int64]  # (steps, caches): places in THRESHOLDS, -1 for a cache that is off; none of them ever falls
+# a path, (steps, caches): places in THRESHOLDS, -1 for a cache that is off; none of them ever falls
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Sweep:
         return mean
 
 
-def one_for_all(caches: int) -> Path:
+def one_for_all(caches: int) -> Places:
     """The path on which all caches have the same threshold."""
     return np.repeat(np.arange(len(THRESHOLDS))[:, None], caches, axis=1)
 
 
-def sweep(tables: Sequence[Predictions], caches: Sequence[Rule], path: Path | None = None) -> Sweep:
+def sweep(tables: Sequence[Predictions], caches: Sequence[Rule], path: Places | None = None) -> Sweep:
     """tables: caches in order, then main; caches: their rules, whose thresholds do not count; path: none: one for all."""
     right = right_answers(tables)
     path = one_for_all(len(caches)) if path is None else path
