@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from pipeline.edge.model import session
 
 BATCH = 16
 LAYERS = ("Conv", "Gemm")
@@ -49,14 +50,10 @@ def _add(tensor: onnx.TensorProto, change: NDArray[np.float32]) -> None:
 
 def _means(model: onnx.ModelProto, names: Sequence[str], photos: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     """Mean per channel (axis 1) of these tensors over the photos; only what leads to them is run."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = ort.InferenceSession(
-        _up_to(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    run = session(_up_to(model, names).SerializeToString()).run
     step = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or BATCH  # 0: any number of photos
     batches = [photos[start : start + step] for start in range(0, len(photos), step)]
-    means = [[_mean(value) for value in session.run(None, {"input": batch})] for batch in batches]
+    means = [[_mean(value) for value in run(None, {"input": batch})] for batch in batches]
     weights = [len(batch) for batch in batches]
     return [np.average(parts, axis=0, weights=weights) for parts in zip(*means, strict=True)]
 

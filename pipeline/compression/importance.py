@@ -54,7 +54,8 @@ def alive(network: nn.Module, photos: Tensor, dead_below: float) -> dict[nn.Modu
     finally:
         for hook in hooks:
             hook.remove()
-    return {module: torch.stack(found).sum(0) / len(photos) for module, found in counts.items()}
+    batches = -(-len(photos) // BATCH)  # a layer that is called more than once in a network has as many shares a batch
+    return {module: torch.stack(found).sum(0) / len(photos) * batches / len(found) for module, found in counts.items()}
 
 
 class _Alive(library.GroupMagnitudeImportance):  # type: ignore[misc]

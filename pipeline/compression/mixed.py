@@ -56,5 +56,6 @@ def search(ready: Prepared, layers: list[Layer], judge: Judge, allowed: float, t
             return trials
         count = max(1, 2 * count)
     best = min(trials, key=lambda trial: trial["accuracy_drop"])
-    write_int8(ready, target, best["float_layers"])
+    if best is not trials[-1]:  # which is what stands in target
+        write_int8(ready, target, best["float_layers"])
     return [*(trial for trial in trials if trial is not best), best]

@@ -41,7 +41,7 @@ def table(config: Config, manifest: Manifest, failed: Sequence[dict[str, Any]] =
         cards, key=lambda card: (card.pruning[0]["unpruned"] if card.pruning else card.name, len(card.name))
     ):
         if card.pruning or card.name in origins:
-            rows.append(_row(card) | figures(config, manifest, config.models / card.name))
+            rows.append(_row(card) | figures(manifest, config.models / card.name))
     found = pd.DataFrame([*rows, *failed])
     write_csv(config.output / "pruning.csv", found)
     write_json(
@@ -73,7 +73,7 @@ def _row(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def figures(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+def figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
     """Cost of a model, its time per photo and its figures on val, kept in cost.json while weights and photos are the same."""
     card, target = read_card(folder), folder / "cost.json"
     stamp = Stamp(

@@ -141,10 +141,15 @@ def _finish(temporary: str, target: str, modified_ns: int) -> None:
     os.replace(temporary, target)
 
 
+def arrived(path: Path) -> bool:
+    """Whether a photo of an archive is there; an empty file is what a power cut leaves of one."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def place_from_archive(photos: Iterable[Photo], archive: Path, dst: Path) -> Counter[str]:
     """Take photos out of an archive in one pass, those that are there already excepted; one that it lacks is an error."""
     photos = list(photos)
-    wanted = {photo.path for photo in photos if not (dst / photo.path).is_file()}
+    wanted = {photo.path for photo in photos if not arrived(dst / photo.path)}
     left = set(wanted)
 
     def take(member: Member, data: IO[bytes]) -> None:

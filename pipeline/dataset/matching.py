@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pipeline.dataset.names import is_genus, nearest, nfc, normalise
+from pipeline.dataset.formats.base import nfc
+from pipeline.dataset.names import is_genus, nearest, normalise
 from pipeline.dataset.sources.listing import ANY_GROUP
 from pipeline.errors import DataError
 

@@ -21,11 +21,6 @@ AUTHOR = re.compile(r"[.,&(\d]")  # "L.", "(Linnaeus, 1758)", "Hill & Smith", "v
 SUBSPECIES = re.compile(r"(\s[a-z-]+){1,3}")
 
 
-def nfc(name: str) -> str:
-    """Accents as one character, however the file system or the list has them."""
-    return unicodedata.normalize("NFC", name)
-
-
 def short(name: str) -> str:
     """A name as a picture can show it: one line, at most LONGEST letters."""
     name = " ".join(name.split())

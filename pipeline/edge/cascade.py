@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from .labels import OTHER
 from .model import Model, file_sha256
 from .recipe import Geometry, Recipe, decode, preprocess
 from .rule import Rule
+from .sources import state
 
 FORMAT_VERSION = 2
 UNKNOWN = "unknown"  # the answer where no stage hits and there is no main model
@@ -74,9 +74,7 @@ class Cascade:
         last, sides = stages[-1], {stage.recipe.decode_side for stage in stages}
         if len(sides) > 1:
             told = ", ".join(f"{stage.name} {stage.recipe.decode_side}" for stage in stages)
-            raise BundleError(
-                f"the recipes of the stages disagree on decode_side ({told}); a photo is decoded only once"
-            )
+            raise BundleError(f"the recipes disagree on decode_side ({told}); a photo is decoded only once")
         for name, labels in ((stage.name, stage.labels) for stage in stages[:-1]):
             if OTHER not in labels:
                 raise BundleError(f"{name} is not the last stage but has no label {OTHER!r}, so it would answer all")
@@ -93,9 +91,9 @@ class Cascade:
         answer = Answer(str(path))
         start = time.perf_counter()
         try:
-            seen = _state(path)
+            seen = state(path)
             photo = decode(path if data is None else data, self.decode_side, **limits)
-            if _state(path) != seen:
+            if state(path) != seen:
                 raise UnreadableImage("changed while it was read")
         except UnreadableImage as error:
             answer.status, answer.failures = "failed", [str(error)]
@@ -122,14 +120,6 @@ class Cascade:
         return answer
 
 
-def _state(path: Path | str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # the decoder says what is wrong
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
-
-
 def _ms(start: float) -> float:
     return (time.perf_counter() - start) * 1000
 
@@ -140,8 +130,7 @@ def load_cascade(folder: Path, threads: int = 1, lazy: bool = False) -> Cascade:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["format_version"] != FORMAT_VERSION:
-            told = f"{description['format_version']}; this version reads {FORMAT_VERSION}"
-            raise BundleError(f"{path} has format {told}")
+            raise BundleError(f"{path} has format {description['format_version']}; this version reads {FORMAT_VERSION}")
         cascade = Cascade([_stage(folder, stage, threads) for stage in description["stages"]])
     except FileNotFoundError as error:
         raise BundleError(f"no cascade.json in {folder}; this is not a bundle") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .cascade import Answer, load_cascade
+from .errors import BundleError
 
 CPU_FEATURES = ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "avx2", "avx512f", "avx_vnni", "avx512_vnni")
 UNTOLD = ("(the bundle does not say; pack it again)", 0.0)
@@ -33,6 +34,8 @@ def doctor(folder: Path, threads: int) -> int:
     expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8")).get("self_test", {})
     for stage in cascade.stages:
         answer = type(cascade)([stage]).classify(folder / "self_test.png", 1)
+        if answer.failures:
+            raise BundleError(f"self_test.png {answer.failures[0]}; copy the bundle again")
         [(label, score)], (known, near) = answer.topk, expected.get(stage.name, UNTOLD)
         good = label == known and abs(score - near) <= TOLERANCE
         wrong += not good
@@ -45,12 +48,12 @@ def doctor(folder: Path, threads: int) -> int:
 
 def times(answers: Sequence[Answer]) -> str:
     """p50 and p95 of each step in ms, and the largest memory that this process had."""
-    steps: dict[str, list[float]] = {"decode": [], "prepare": []}
-    for answer in answers:
-        steps["decode"].append(answer.decode_ms)
-        steps["prepare"].append(answer.preprocess_ms)
-        for name, ms in answer.infer_ms.items():
-            steps.setdefault(name, []).append(ms)
+    steps = {
+        "decode": [answer.decode_ms for answer in answers],
+        "prepare": [answer.preprocess_ms for answer in answers],
+    }
+    for name in dict.fromkeys(name for answer in answers for name in answer.infer_ms):
+        steps[name] = [answer.infer_ms[name] for answer in answers if name in answer.infer_ms]
     steps["a photo, in all"] = [answer.ms for answer in answers]
     lines = [
         f"{name:<20} p50 {np.percentile(ms, 50):8.2f} ms   p95 {np.percentile(ms, 95):8.2f} ms   {len(ms)} photos"

@@ -23,17 +23,9 @@ class Model:
     """Logits of uint8 photos. threads: of one inference, set explicitly because the default takes every core."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        import onnxruntime as ort
-
         if not path.is_file():
             raise BundleError(f"no model file {path}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        options.add_session_config_entry("session.x64quantprecision", "1" if wants_exact_int8() else "0")
-        try:
-            self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
-            raise BundleError(f"{path.name} cannot be loaded: {str(error)[:200]}") from error
+        self.session = session(path, threads)
         self.card = _card(self.session.get_modelmeta().custom_metadata_map, path)
         self.path, self.labels = path, tuple(self.card["labels"])
         self.recipe = Recipe.from_dict(self.card["recipe"])
@@ -47,6 +39,19 @@ class Model:
         if not np.isfinite(result).all():
             raise BundleError(f"{self.path.name} answers numbers that are not finite; it must be trained anew")
         return result
+
+
+def session(model: Path | bytes, threads: int = 1) -> Any:
+    """The onnxruntime session of an ONNX file, or of its bytes, as the device runs it."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    options.add_session_config_entry("session.x64quantprecision", "1" if wants_exact_int8() else "0")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds, all derived from Exception directly
+        raise BundleError(f"{getattr(model, 'name', 'the graph')} cannot be loaded: {str(error)[:200]}") from error
 
 
 def wants_exact_int8() -> bool:

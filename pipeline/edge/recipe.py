@@ -67,10 +67,7 @@ class Recipe:
 
 
 def decode(
-    source: Path | str | bytes,
-    decode_side: int = 0,
-    max_pixels: int = MAX_PIXELS,
-    formats: tuple[str, ...] | None = None,
+    source: Path | str | bytes, decode_side: int = 0, max_pixels: int = MAX_PIXELS, formats: list[str] | None = None
 ) -> Image.Image:
     """Open a photo as upright 8-bit RGB; raises UnreadableImage for whatever is not a whole, sane picture.
 
@@ -99,20 +96,18 @@ def decode(
     except UnidentifiedImageError as error:
         raise UnreadableImage("is no image in a format that Pillow knows") from error
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         raise UnreadableImage(f"cannot be decoded: {reason}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
-        if values.max(initial=0) > 255:
-            values = values / np.float32(257)  # 65535 -> 255
+        values = values / np.float32(257) if values.max(initial=0) > 255 else values  # 65535 -> 255
         return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -128,9 +123,7 @@ def preprocess(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
 
 def view(width: int, height: int, recipe: Recipe) -> tuple[float, float, float, float]:
     """The part of a photo that a recipe looks at: left, top, right, bottom, px."""
-    if recipe.fit == "square":
-        w = h = recipe.crop * min(width, height)
-    else:
-        w, h = recipe.crop * width, recipe.crop * height
+    sides = (min(width, height),) * 2 if recipe.fit == "square" else (width, height)
+    w, h = (recipe.crop * side for side in sides)
     left, top = (width - w) / 2, (height - h) / 2
     return left, top, left + w, top + h

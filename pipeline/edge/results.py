@@ -53,23 +53,35 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
 
 
 def _mend(path: Path) -> set[str]:
-    """Cut off a last line that was not finished; the keys of the others."""
+    """Cut off a last line that was not finished; the keys of the others. A file of something else stays as it is."""
     with path.open("ab+") as file:
         file.seek(0)
-        lines = file.read().splitlines(keepends=True)
+        lines = (written := file.read()).splitlines(keepends=True)
         while lines and (not lines[-1].endswith(b"\n") or b"\0" in lines[-1]):  # a power cut may leave zeros
             lines.pop()
-        file.truncate(sum(map(len, lines)))
-    try:
-        rows = [line.decode() for line in lines]
-        if path.suffix != ".csv":
-            return {key(json.loads(row)["path"]) for row in rows}
-        head, *cells = csv.reader(rows) if rows else [list(COLUMNS)]
-        if tuple(head) != COLUMNS:
-            raise ValueError("other columns")
-        return {row[0] for row in cells}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
+        whole = sum(map(len, lines))
+        begin, rest = _begin(path).encode(), written[whole:].strip(b"\0")
+        try:
+            if not lines and rest[: len(begin)] != begin[: len(rest)]:
+                raise ValueError("another beginning")
+            done = _keys(path, [line.decode() for line in lines])
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
+        file.truncate(whole)
+    return done
+
+
+def _begin(path: Path) -> str:
+    return _csv(COLUMNS) if path.suffix == ".csv" else '{"path": '
+
+
+def _keys(path: Path, rows: list[str]) -> set[str]:
+    if path.suffix != ".csv":
+        return {key(json.loads(row)["path"]) for row in rows}
+    head, *cells = csv.reader(rows) if rows else [list(COLUMNS)]
+    if tuple(head) != COLUMNS:
+        raise ValueError("other columns")
+    return {row[0] for row in cells}
 
 
 def _line(answer: Answer) -> str:

@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from .errors import BundleError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+GONE = (-1, -1)
 
 
 def find(given: Iterable[str]) -> Iterator[Path]:
@@ -23,8 +23,9 @@ def find(given: Iterable[str]) -> Iterator[Path]:
         for folder, below, files in os.walk(name, onerror=_raise):
             below[:] = sorted(inner for inner in below if not inner.startswith("."))
             # Macs leave a ._photo.jpg beside photo.jpg
-            photos = (file for file in sorted(files) if file.lower().endswith(EXTENSIONS) and file[0] != ".")
-            yield from (Path(folder, file) for file in photos)
+            yield from (
+                Path(folder, file) for file in sorted(files) if file.lower().endswith(EXTENSIONS) and file[0] != "."
+            )
 
 
 def _raise(error: OSError) -> None:
@@ -41,13 +42,19 @@ def watched(given: list[str], seconds: float) -> Iterator[Path]:
     """Photos in the folders at every look, for ever; one that is still being written waits for the next look."""
     before: dict[Path, tuple[int, int]] = {}
     while True:
-        now = {}
-        for path in find(given):
-            with suppress(FileNotFoundError):  # gone between the two calls
-                now[path] = (path.stat().st_size, path.stat().st_mtime_ns)
-        yield from (path for path, seen in now.items() if before.get(path) == seen)
+        now = {path: state(path) for path in find(given)}
+        yield from (path for path, seen in now.items() if before.get(path) == seen != GONE)
         before = now
         time.sleep(seconds)
+
+
+def state(path: Path | str) -> tuple[int, int]:
+    """Size in bytes and time of change, from which a change is seen; GONE where there is no such file (any more)."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: no name that a file can have
+        return GONE
+    return found.st_size, found.st_mtime_ns
 
 
 def camera(folder: Path, seconds: float) -> Iterator[Path]:

@@ -43,9 +43,9 @@ def edit(mix: Floats, names: Sequence[str], missing: Sequence[str], dominant: Ma
     rest = mix.copy()
     rest[grown] = 0
     left = 1 - sum(dominant.values())
-    if not dominant or not rest.sum():
+    if not dominant:
         return mix
-    mix = left * rest / rest.sum()
+    mix = left * rest / max(rest.sum(), 1e-12)  # where no other species is left, the given shares alone count
     mix[grown] = list(dominant.values())
     return mix
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.dataset.dominance import rank_species
+from pipeline.dataset.labelling import ranked
 from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError, LabelSpaceError
 from pipeline.evaluation.metrics import cache_ratios, paired_difference
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.scores import Sample, score
 from pipeline.labels import OTHER, LabelSpace
+from pipeline.sections import Labels
 
 FIGURES = [
     "accuracy", "macro_f1", "macro_f1_without_other", "hit_share", "hit_precision", "dominant_recall",
@@ -40,13 +41,13 @@ def fold(logits: NDArray[np.float32], names: Sequence[str], dominant: Sequence[s
     return np.concatenate([logits[:, kept], other], axis=1)
 
 
-def every_threshold(manifest: Manifest, main: Predictions) -> pd.DataFrame:
+def every_threshold(settings: Labels, manifest: Manifest, main: Predictions) -> pd.DataFrame:
     """Figures of the folded model per set of dominant species: threshold (the lowest that gives the set), labels, FIGURES."""
     composition = manifest.composition()
     rows, seen = [], set()
     for threshold in THRESHOLDS:
         try:
-            ranking, n = rank_species(composition, threshold)
+            ranking, n = ranked(settings, composition, threshold)
         except DataError:  # below the first species' share: there is no such cache
             continue
         if n in seen or n == len(ranking):

@@ -109,7 +109,7 @@ def _make(
 def _fold(config: Config, manifest: Manifest, test: list[Predictions]) -> pd.DataFrame:
     """Main folded to every cache's labels, beside the caches that were trained."""
     folder = config.output / "evaluation"
-    folded = posthoc.every_threshold(manifest, test[-1])
+    folded = posthoc.every_threshold(config.labels, manifest, test[-1])
     trained = posthoc.beside_trained([t for t in test if t.labels.has_other], test[-1], config.seed)
     write_csv(folder / "posthoc.csv", folded)
     write_csv(folder / "posthoc_trained.csv", trained)

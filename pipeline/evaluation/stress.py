@@ -51,8 +51,9 @@ def average_views(config: Config, photos: int) -> dict[str, Any]:
     clean, _ = seeded_part(config, photos)
     result: dict[str, Any] = {"photos": len(clean[0].rows), "models": {}}
     for table in clean:
-        averaged = judge(_looked_at(config, table, "views", nine_views))
-        plain = judge(table)
+        seen = _looked_at(config, table, "views", nine_views)
+        there = (seen.rows["reason"] == "").to_numpy()
+        averaged, plain = judge(seen.where(there)), judge(table.where(there))
         result["models"][table.name] = {
             "one_view": headline(plain.truth, plain.answers, plain.labels, config.seed),
             "nine_views": headline(averaged.truth, averaged.answers, averaged.labels, config.seed),

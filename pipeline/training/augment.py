@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ def augmentation(strength: str, recipe: Recipe, erasing: float = 0.0) -> Augment
     Mueller and Hutter, 2021. erasing: probability that a rectangle takes the mean colour (Zhong et al., 2020).
     """
     if strength == "none":
-        return lambda photo: Image.fromarray(preprocess(photo, recipe))
+        return partial(_plain, recipe)
     steps = [*_steps(strength, recipe), *([_erased(erasing, (0.02, 0.33), recipe)] if erasing else [])]
     varied: Augment = v2.Compose(steps)
     return varied
@@ -57,9 +58,15 @@ def _steps(strength: str, recipe: Recipe) -> list[Augment]:
 def _erased(probability: float, share: tuple[float, float], recipe: Recipe) -> Augment:
     """With this probability a rectangle, of this share of the photo, in the colour that the network sees as zero."""
     mean = [round(255 * channel) for channel in recipe.mean]
-    erase = v2.RandomErasing(probability, share, (0.3, 3.3), value=mean)
+    return partial(_erase, v2.RandomErasing(probability, share, (0.3, 3.3), value=mean))
 
-    def erased(photo: Image.Image) -> Image.Image:
-        return Image.fromarray(np.ascontiguousarray(erase(functional.pil_to_tensor(photo)).permute(1, 2, 0).numpy()))
 
-    return erased
+# functions of the module, not closures: data workers get them pickled where processes are not forked
+
+
+def _plain(recipe: Recipe, photo: Image.Image) -> Image.Image:
+    return Image.fromarray(preprocess(photo, recipe))
+
+
+def _erase(erase: v2.RandomErasing, photo: Image.Image) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(erase(functional.pil_to_tensor(photo)).permute(1, 2, 0).numpy()))

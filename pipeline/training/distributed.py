@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import timm.layers
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.console import log
+from pipeline.models import torchvision_whole
 
 T = TypeVar("T")
 
@@ -89,7 +89,10 @@ def synchronised(network: nn.Module) -> nn.Module:
     """The network with batch statistics over all processes, on GPUs; PyTorch has none on CPUs, where each has its own."""
     if world() == 1 or not torch.cuda.is_available():
         return network
-    converted: nn.Module = timm.layers.convert_sync_batchnorm(network)
+    torchvision_whole.ensure()
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(network)
     return converted
 
 

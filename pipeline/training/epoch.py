@@ -146,9 +146,9 @@ def evaluate(
             truth.append(wanted.numpy())
             answers.append(logits.argmax(1).numpy())
     losses, truths, said, left_out = zip(*distributed.gathered((loss, truth, answers, unreadable)), strict=True)
-    y, p = (np.concatenate([one for part in parts for one in part]) for parts in (truths, said))
     unreadable = set().union(*left_out)
     check_unreadable(unreadable, photos)
+    y, p = (np.concatenate([one for part in parts for one in part]) for parts in (truths, said))
     row = {"val_loss": sum(losses) / len(y), "val_acc": float((y == p).mean())}
     return row | f1_scores(y, p, labels, train), unreadable
 
@@ -161,5 +161,6 @@ def f1_scores(
     f1 = dict(zip(labels.names, each.tolist(), strict=True))
     cut = long_tail(dict(zip(labels.names, train.tolist(), strict=True)))
     parts = {f"val_f1_{part}": [f1[name] for name in names] for part, names in cut.items()}
-    macro = f1_score(truth, answers, labels=np.arange(len(labels)), average="macro", zero_division=0)
-    return {"val_macro_f1": float(macro)} | {name: float(np.mean(values)) for name, values in parts.items() if values}
+    return {"val_macro_f1": float(each.mean())} | {
+        name: float(np.mean(values)) for name, values in parts.items() if values
+    }

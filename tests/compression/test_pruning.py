@@ -283,6 +283,16 @@ def test_share_of_speaking_positions_by_batch_and_position() -> None:
     assert not layer._forward_pre_hooks
 
 
+def test_share_of_speaking_positions_of_a_layer_that_is_called_twice() -> None:
+    layer = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+        layer.bias.zero_()
+    photos = torch.ones(40, 1, 4, 4)  # 1, then .5
+    assert alive(nn.Sequential(layer, layer), photos, 0.4)[layer].tolist() == [1]
+    assert alive(nn.Sequential(layer, layer), photos, 0.6)[layer].tolist() == pytest.approx([0.5])
+
+
 def test_photos_are_needed_where_they_are_looked_at() -> None:
     for name in ("taylor", "deadness"):
         with pytest.raises(ModelError, match=f"importance {name} needs photos of the train part"):

@@ -177,8 +177,9 @@ def test_export_makes_class_folders_that_are_kept_right(make_config: MakeConfig,
     run_stages(config, only="test_sets")
     assert exported.is_file()
     assert len(list(folder.glob("test/*/*"))) == len(test)
-    run_stages(make_config(*TINY, f"dataset.copy_mode={mode}"), only="test_sets")
+    run_stages(make_config(*TINY, f"dataset.copy_mode={mode}", "test_sets.sets={DI2: [0.5]}"), only="test_sets")
     assert not (folder / "test").exists()
+    assert set(tables(config)) == {"balanced", "DI2"}
 
 
 @pytest.mark.parametrize(

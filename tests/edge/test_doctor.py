@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def test_doctor_of_a_bundle_without_expected_answers(
     shutil.copy(packed / "cascade.json", healthy / "cascade.json")
     assert main(healthy, ["doctor"]) == 1
     assert "WRONG: should be (the bundle does not say; pack it again)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [None, 100])
+def test_doctor_of_a_bundle_that_was_not_copied_whole(
+    healthy: Path, capsys: pytest.CaptureFixture[str], left: int | None
+) -> None:
+    photo = healthy / "self_test.png"
+    data = photo.read_bytes()
+    photo.unlink()
+    if left:
+        photo.write_bytes(data[:left])
+    assert main(healthy, ["doctor"]) == 1
+    assert re.search(r"error: self_test.png .*; copy the bundle again\n", capsys.readouterr().err)
 
 
 def test_doctor_of_a_changed_model(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:

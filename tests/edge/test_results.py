@@ -47,7 +47,7 @@ def test_wherever_the_file_was_cut_off_each_photo_gets_one_row(packed: Path, tmp
             assert [Path(row["path"]).name for row in rows] == ["0 é.png", "1 é.png", "2 é.png"]
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "some text\n", "[1]\n"])
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "a,b\n1,2", "some text\n", "some text", "[1]\n", '{"my": 1}'])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_of_something_else_is_not_touched(
     packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, text: str

@@ -214,6 +214,7 @@ def test_missing_and_newly_dominant_species() -> None:
     assert edit(mix, NAMES, ["a"], {}).tolist() == [0, 3, 1]
     assert edit(mix, NAMES, [], {"c": 0.8}) == pytest.approx([0.2 * 6 / 9, 0.2 * 3 / 9, 0.8])
     assert edit(mix, NAMES, ["b"], {"c": 0.5}) == pytest.approx([0.5, 0, 0.5])
+    assert edit(np.array([5, 5, 0.0]), NAMES, [], {"a": 0.8, "b": 0.1}) == pytest.approx([0.8, 0.1, 0])
     found = species_mix(MonteCarlo(missing=["a"]), NAMES, ROWS)
     assert found is not None
     assert found.tolist() == [0, 1, 1]

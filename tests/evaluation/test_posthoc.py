@@ -13,6 +13,7 @@ from pipeline.edge.rule import probabilities
 from pipeline.errors import LabelSpaceError
 from pipeline.evaluation.posthoc import beside_trained, every_threshold, fold
 from pipeline.labels import LabelSpace
+from pipeline.sections import Labels
 
 from .tables import table
 
@@ -57,7 +58,7 @@ def test_labels_that_do_not_fit() -> None:
 
 def test_every_threshold_has_its_row_and_agrees_with_scoring_by_hand() -> None:
     species, given = logits()
-    found = every_threshold(manifest(), table(species, given, NAMES)).set_index("labels")
+    found = every_threshold(Labels(), manifest(), table(species, given, NAMES)).set_index("labels")
     assert found.index.tolist() == [2, 3, 4]  # one, two, three species, and "Other"
     assert found["threshold"].tolist() == [0.5, 0.51, 0.81]
     folded = fold(given, NAMES, ["a", "b"]).argmax(axis=1)
@@ -65,6 +66,14 @@ def test_every_threshold_has_its_row_and_agrees_with_scoring_by_hand() -> None:
     assert found.loc[3, "accuracy"] == pytest.approx((folded == truth).mean())
     assert found.loc[3, "hit_share"] == pytest.approx((folded != 2).mean())
     assert found.loc[3, "always_other_accuracy"] == pytest.approx((truth == 2).mean())
+
+
+def test_every_threshold_goes_by_the_ranking_that_caches_are_trained_with(tmp_path: Path) -> None:
+    (tmp_path / "seen.json").write_text('{"Insecta": {"a": 5, "b": 15, "c": 30, "d": 50}}')
+    species, given = logits()
+    found = every_threshold(Labels(weights=tmp_path / "seen.json"), manifest(), table(species, given, NAMES))
+    folded, truth = fold(given, NAMES, ["d"]).argmax(axis=1), np.array([int(name != "d") for name in species])
+    assert found["accuracy"][0] == pytest.approx((folded == truth).mean())
 
 
 def test_a_trained_cache_beside_the_folded_model() -> None:

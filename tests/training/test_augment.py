@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,12 @@ def draws(strength: str, n: int = 60, photo: Image.Image | None = None) -> np.nd
 def test_none_is_what_the_device_sees(recipe: Recipe) -> None:
     varied = augmentation("none", recipe)(gradient())
     assert np.array_equal(np.asarray(varied), preprocess(gradient(), recipe))
+
+
+@pytest.mark.parametrize("strength", ["none", "medium", "inat"])
+def test_data_workers_can_be_given_it_where_processes_are_not_forked(strength: str) -> None:
+    there = pickle.loads(pickle.dumps(augmentation(strength, RECIPE, erasing=0.5)))
+    assert there(gradient()).size == (32, 32)
 
 
 @pytest.mark.parametrize(

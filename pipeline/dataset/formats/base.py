@@ -53,7 +53,7 @@ class Listing:
 
 
 def nfc(name: str) -> str:
-    """Accents are one character or two, as the file system pleases; names are compared in one form."""
+    """Accents as one character, however the file system or the list has them; names are compared in this form."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,50 @@ from pipeline.files import replacing, safe_name, sha256
 
 FACTS = ["photo_id", "group", "species", "observation", "date", "observer", "licence", "attribution"]
 COLUMNS = ["image_path", *FACTS, "url", "sha256", "ok", "reason"]
+SAVE_EVERY = 30.0  # seconds
 UNANSWERED = 3  # photos in a row for which the server does not answer at all end the run
 
 
-def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: str, known: pd.DataFrame) -> pd.DataFrame:
+def download(
+    photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: str, known: pd.DataFrame,
+    save: Callable[[pd.DataFrame], None],
+) -> pd.DataFrame:  # fmt: skip
     """Fetch what is not yet below `root`; one row per photo with COLUMNS, in the order given.
 
     photos: what `open_data.search` wrote. A photo has the path <group>/<species>/<photo_id>.<extension> below root and is
     there only whole and decodable; one that cannot be had or decoded is a row with a reason, and is asked for again the
     next time. known: the ledger of an earlier run (or an empty one): a photo that has other bytes by now, or came from
-    another address (in another size), is fetched again. Three photos in a row without any answer raise NetworkError;
-    what has arrived stays.
+    another address (in another size), is fetched again. save: is given the ledger as it stands, with the known rows of what
+    is still to come, every SAVE_EVERY seconds and when the run breaks off, so that the next one goes on there. Three photos
+    in a row without any answer raise NetworkError; what has arrived stays.
     """
     had = known[known["ok"].astype(bool)]
     earlier = dict(zip(had["image_path"], zip(had["url"], had["sha256"], strict=True), strict=True))
-    rows, unanswered = [], 0
+    rows: list[dict[str, Any]] = []
+    saved = time.monotonic()
+    try:
+        for row in _rows(photos, root, get, base_url, size, earlier):
+            rows.append(row)
+            if time.monotonic() - saved > SAVE_EVERY:
+                save(_so_far(rows, known))
+                saved = time.monotonic()
+    except BaseException:  # Ctrl-C too
+        if rows:
+            save(_so_far(rows, known))
+        raise
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _so_far(rows: list[dict[str, Any]], known: pd.DataFrame) -> pd.DataFrame:
+    done = {row["image_path"] for row in rows}
+    later = known[~known["image_path"].isin(done)]
+    return pd.DataFrame([*rows, *later.to_dict("records")], columns=COLUMNS)
+
+
+def _rows(
+    photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: str, earlier: dict[str, tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    unanswered = 0
     for photo in progress(photos[[*FACTS, "extension"]].itertuples(index=False), len(photos), "download"):
         *facts, extension = photo
         number, group, species = facts[:3]
@@ -43,17 +74,16 @@ def download(photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: st
             if f".{extension}" not in EXTENSIONS:
                 raise UnreadableImage(f"{extension!r} is no format that is read")
             digest = _kept(root / path, url, earlier.get(path)) or _fetch(url, root / path, get)
-            rows.append(row | {"sha256": digest, "ok": True, "reason": ""})
+            yield row | {"sha256": digest, "ok": True, "reason": ""}
             unanswered = 0
         except (Refused, UnreadableImage) as error:
-            rows.append(row | {"sha256": "", "ok": False, "reason": str(error)})
+            yield row | {"sha256": "", "ok": False, "reason": str(error)}
             unanswered = 0
         except NetworkError as error:
             unanswered += 1
             if unanswered == UNANSWERED:
                 raise
-            rows.append(row | {"sha256": "", "ok": False, "reason": str(error)})
-    return pd.DataFrame(rows, columns=COLUMNS)
+            yield row | {"sha256": "", "ok": False, "reason": str(error)}
 
 
 def _kept(path: Path, url: str, earlier: tuple[str, str] | None) -> str | None:
@@ -65,6 +95,7 @@ def _kept(path: Path, url: str, earlier: tuple[str, str] | None) -> str | None:
         if (url, there) == earlier:
             return there
         log.warning("  %s is not what is asked for; it is fetched again", path)
+        path.unlink()  # or it would pass for what is asked for, should that not be had
         return None
     try:
         decode(path)

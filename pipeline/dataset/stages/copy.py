@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.copying import place, place_from_archive, unplaced
+from pipeline.dataset.copying import arrived, place, place_from_archive, unplaced
 from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.stages.listing import matched, root, source
 from pipeline.dataset.stages.stage import Stage
@@ -45,8 +45,8 @@ def _intact(config: Config) -> bool:
     loose, packed = _sources(config)
     if dataset.store.size:
         return next(unstored(loose, src, dst, dataset.store), None) is None
-    arrived = all((dst / photo.path).is_file() for photos in packed.values() for photo in photos)
-    return arrived and next(unplaced(loose, src, dst, dataset.copy_mode, dataset.compare == "hash"), None) is None
+    whole = all(arrived(dst / photo.path) for photos in packed.values() for photo in photos)
+    return whole and next(unplaced(loose, src, dst, dataset.copy_mode, dataset.compare == "hash"), None) is None
 
 
 def _run(config: Config) -> str:

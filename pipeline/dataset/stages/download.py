@@ -60,8 +60,12 @@ def _intact(config: Config) -> bool:
 def _run(config: Config) -> str:
     settings, root = config.region.photos, config.paths.src_dataset
     photos = pd.read_parquet(config.dataset_dir / PHOTOS)
-    ledger = download(photos, root, getter_of(config), settings.url, settings.size, _ledger(config))
-    write_parquet(config.dataset_dir / LEDGER, ledger)
+
+    def save(ledger: pd.DataFrame) -> None:
+        write_parquet(config.dataset_dir / LEDGER, ledger)
+
+    ledger = download(photos, root, getter_of(config), settings.url, settings.size, _ledger(config), save)
+    save(ledger)
     write_parquet(root / TABLE, ledger.loc[ledger["ok"], list(_TABLE)].rename(columns=_TABLE))
     for reason, n in list(failures(ledger).items())[:5]:
         log.warning("  %d photos: %s", n, reason)

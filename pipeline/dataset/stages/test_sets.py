@@ -45,6 +45,7 @@ def _run(config: Config) -> str:
     ranks = read_json(folder / LABEL_FILES[2], "ranks of the species (stage label)")["class_counts_sorted"]
     ranking = [row["class_name"] for row in ranks]
     sets = draw_test_sets(test, ranking, wanted.sets, wanted.window, wanted.size, config.seed)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # also of sets that are wanted no more
     for name, drawn in sets.items():
         write_parquet(folder / table_file(name), drawn.rows)
         if "note" in drawn.summary:
@@ -68,9 +69,6 @@ def _links(config: Config) -> Iterator[tuple[Path, Path]]:
 
 
 def _export(config: Config) -> None:
-    for name in (WHOLE, BALANCED, *config.test_sets.sets):
-        if (folder := config.dataset_dir / FOLDER / name).is_dir():
-            shutil.rmtree(folder)  # the numbers go with the draw, so all anew
     if config.test_sets.export:
         for photo, place in _links(config):
             place_one(photo, place, config.dataset.copy_mode)

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from conftest import draw_photo
 
 from pipeline import files
+from pipeline.dataset.sources import download as module
 from pipeline.dataset.sources.download import COLUMNS, download, failures, read_ledger
 from pipeline.errors import NetworkError
 from pipeline.files import write_parquet
@@ -59,10 +61,11 @@ def host(server: Server) -> Server:
 def fetch(host: Server, tmp_path: Path, asking: Any) -> Fetch:
     """Download the first n of them; the ledger is written and read as the stage does it."""
 
-    def run(n: int = 6, **policy: Any) -> pd.DataFrame:
+    def run(n: int = 6, size: str = "medium", **policy: Any) -> pd.DataFrame:
         ledger, root = tmp_path / "ledger.parquet", tmp_path / "photos"
-        made = download(asked_for(n), root, asking(**policy), f"{host.url}/photos", "medium", read_ledger(ledger))
-        write_parquet(ledger, made)
+        save, known = partial(write_parquet, ledger), read_ledger(ledger)
+        made = download(asked_for(n), root, asking(**policy), f"{host.url}/photos", size, known, save)
+        save(made)
         host.log.append("--")
         return made
 
@@ -143,7 +146,7 @@ def test_at_most_one_photo_a_second(fetch: Fetch, clock: Any) -> None:
 
 def test_a_format_that_is_not_read_is_not_fetched(host: Server, tmp_path: Path, asking: Any) -> None:
     photos = asked_for(3).assign(extension=["gif", "jpg", ""])
-    ledger = download(photos, tmp_path, asking(), f"{host.url}/photos", "medium", NONE)
+    ledger = download(photos, tmp_path, asking(), f"{host.url}/photos", "medium", NONE, lambda ledger: None)
     assert ledger["reason"].tolist() == ["'gif' is no format that is read", "", "'' is no format that is read"]
     assert host.log == [url(2)]
 
@@ -173,12 +176,34 @@ def test_a_photo_that_changed_on_disk_is_fetched_again(fetch: Fetch, host: Serve
     assert path.read_bytes() == jpeg(4)
 
 
-def test_another_size_is_fetched_anew(host: Server, tmp_path: Path, asking: Any) -> None:
+def test_another_size_is_fetched_anew(fetch: Fetch, host: Server, tmp_path: Path) -> None:
     host.pages |= {f"/photos/{i}/large.jpg": Answer(jpeg(50 + i)) for i in (1, 2)}
-    medium = download(asked_for(2), tmp_path, asking(), f"{host.url}/photos", "medium", NONE)
-    large = download(asked_for(2), tmp_path, asking(), f"{host.url}/photos", "large", medium)
+    medium = fetch(2)
+    large = fetch(2, "large")
     assert large["image_path"].equals(medium["image_path"])
-    assert (tmp_path / large["image_path"][0]).read_bytes() == jpeg(51)
+    assert (tmp_path / "photos" / large["image_path"][0]).read_bytes() == jpeg(51)
+
+
+@pytest.mark.parametrize("every", [0.0, 1000.0])
+def test_another_size_goes_on_where_it_broke_off(
+    fetch: Fetch, host: Server, monkeypatch: pytest.MonkeyPatch, every: float
+) -> None:
+    monkeypatch.setattr(module, "SAVE_EVERY", every)
+    fetch()
+    host.pages |= {f"/photos/{i}/large.jpg": Answer(jpeg(50 + i)) for i in range(1, 7)}
+    host.pages |= {f"/photos/{i}/large.jpg": Answer(status=500) for i in (4, 5, 6)}
+    with pytest.raises(NetworkError):
+        fetch(6, "large")
+    host.pages |= {f"/photos/{i}/large.jpg": Answer(jpeg(50 + i)) for i in (4, 5, 6)}
+    host.log.clear()
+    assert fetch(6, "large")["ok"].all()
+    assert host.log == [*(f"/photos/{i}/large.jpg" for i in (4, 5, 6)), "--"]
+
+
+def test_the_old_size_does_not_pass_for_one_that_cannot_be_had(fetch: Fetch, host: Server) -> None:
+    fetch(1)
+    for _ in range(2):
+        assert not fetch(1, "large")["ok"].any()
 
 
 def test_disk_full_is_an_error_and_leaves_nothing_half(
