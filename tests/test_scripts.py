@@ -111,7 +111,7 @@ def test_a_wrong_flag_is_exit_code_2(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["eval", "monte_carlo", "deploy", "quantize", "prune", "train", "run", "dataset_orchestrator"]
+    "name", ["eval", "monte_carlo", "deploy", "app", "quantize", "prune", "train", "run", "dataset_orchestrator"]
 )
 def test_what_is_missing_is_exit_code_1_and_says_what_to_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -124,6 +124,7 @@ def test_what_is_missing_is_exit_code_1_and_says_what_to_run(
     assert error.startswith("error: ")
     wanted = {
         "deploy": "run eval.py with the same --config first",
+        "app": "run deploy.py with the same --config first",
         "run": "set paths.src_dataset",
         "dataset_orchestrator": "set paths.src_dataset",
     }

@@ -155,6 +155,11 @@ def predictions_file(config: Config, name: str, precision: str, splits: Sequence
     return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}{part}.parquet"
 
 
+def predictions_stamp(target: Path, model: str, data: str) -> Stamp:
+    """Of which model file (its SHA-256) and which manifest (its hash) a table of predictions is."""
+    return Stamp(target.parent / ".stamps" / f"{target.stem}.json", {"model": model, "data": data}, [target])
+
+
 def predict_stages(
     config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = SPLITS
 ) -> list[Predictions]:
@@ -180,9 +185,7 @@ def predict_file(source: Path, manifest: Manifest, split: str, target: Path) -> 
 
 def _once(target: Path, source: Path, manifest: Manifest, work: Callable[[], None]) -> None:
     """Predict unless the stored predictions are of the same model file and data."""
-    inputs = {"model": sha256(source), "data": manifest.hash}
-    stamp = Stamp(target.parent / ".stamps" / f"{target.stem}.json", inputs, [target])
-    run_once(f"predict   {target.stem}", stamp, False, work)
+    run_once(f"predict   {target.stem}", predictions_stamp(target, sha256(source), manifest.hash), False, work)
 
 
 def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: Path) -> None:

@@ -1,0 +1,62 @@
+"""What the bundle's cascade says of a photo and why, by the edge code alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.edge.cascade import Answer, Cascade, Stage
+from pipeline.edge.recipe import decode, preprocess
+from pipeline.edge.results import results
+
+TOPK = 5
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A stage that was asked: its best label, that label's score by the stage's rule, and whether that was enough."""
+
+    stage: Stage
+    guess: str
+    score: float
+    answered: bool
+
+
+def ask(cascade: Cascade, name: str, photo: bytes) -> Answer:
+    """The answer for a photo that came as bytes; name: what the answer calls it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "photo"
+        path.write_bytes(photo)
+        return replace(cascade.classify(path, TOPK), path=name)
+
+
+def seen(cascade: Cascade, stage: Stage, photo: bytes) -> NDArray[np.uint8]:
+    """The photo as a stage sees it, (size, size, 3)."""
+    return preprocess(decode(photo, cascade.decode_side), stage.recipe)
+
+
+def reasons(cascade: Cascade, photo: bytes, answer: Answer) -> list[Reason]:
+    """Why each stage that was asked answered or passed the photo on."""
+    found = []
+    for stage in cascade.stages:
+        if stage.name in answer.infer_ms:
+            logits = stage.model.logits(seen(cascade, stage, photo)[None])[0]
+            score, p = stage.rule.scores(logits, stage.labels)
+            guess, hit = stage.labels[int(p.argmax())], bool(score >= stage.rule.threshold)
+            found.append(Reason(stage, guess, float(score), hit))
+    return found
+
+
+def as_csv(answers: Sequence[Answer]) -> bytes:
+    """The answers as classify.py writes them."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "results.csv"
+        with results(path) as (_, write):
+            for answer in answers:
+                write(answer)
+        return path.read_bytes()
