@@ -22,10 +22,10 @@ from pipeline.console import DONE, SOME_FAILED, log
 from pipeline.errors import ConfigError
 from pipeline.evaluation.run import evaluate
 from pipeline.files import read_json, safe_name, write_csv
-from pipeline.models.checkpoint import read_card
+from pipeline.models.checkpoint import CARD, read_card
 from pipeline.training.run import left_out, train_role
 
-OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member may have its own values of
+OWN = ("main", "cache", "quantize", "route")  # sections that a member may have its own values of
 Row = dict[str, Any]
 
 
@@ -40,12 +40,13 @@ def train_members(config: Config, engine: Engine = LOCAL) -> int:
 
     def train(member: Config) -> tuple[list[Row], int]:
         _take_main(config, member)
-        folders = [*train_role(member, "main"), *train_role(member, "cache")]
+        main = [member.models / "main"] if _shares_main(config) else train_role(member, "main")
+        folders = [*main, *train_role(member, "cache")]
         cards = [read_card(folder) for folder in folders]
         rows = [{"model": c.name, "labels": len(c.labels), "epoch": c.training["epoch"], **c.metrics} for c in cards]
         return rows, left_out(folders)
 
-    return max(code, _each(members, train, config, config.output / "sweep_train.csv", engine))
+    return max(code, _each(members, train, config.output / "sweep_train.csv", engine))
 
 
 def _train_main(config: Config) -> int:
@@ -69,7 +70,7 @@ def evaluate_members(config: Config) -> int:
             _figures(name, found) for name, found in {**models, "cascade": figures["cascade"][precision]}.items()
         ], unreadable
 
-    return _each(members, judge, config, config.output / "sweep_eval.csv")
+    return _each(members, judge, config.output / "sweep_eval.csv")
 
 
 def expand(config: Config) -> dict[str, tuple[Config, Row]]:
@@ -97,7 +98,6 @@ def expand(config: Config) -> dict[str, tuple[Config, Row]]:
 def _each(
     members: dict[str, tuple[Config, Row]],
     work: Callable[[Config], tuple[list[Row], int]],
-    config: Config,
     table: Path,
     engine: Engine = LOCAL,
 ) -> int:
@@ -133,15 +133,23 @@ def _shares_main(config: Config) -> bool:
 
 
 def _take_main(config: Config, member: Config) -> None:
-    """Give a member the base's main model: the same files under another name, where the file system can."""
+    """Give a member the base's main model: the same files under another name, where the file system can.
+
+    What the member has made of it already, such as int8 by its own settings, stays.
+    """
     source, target = config.models / "main", member.models / "main"
     if not _shares_main(config):
         return
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, copy_function=_link)
+    card = target / CARD
+    if not card.is_file() or card.read_bytes() != (source / CARD).read_bytes():  # it holds the hash of the weights
+        shutil.rmtree(target, ignore_errors=True)
+    for file in source.rglob("*"):
+        if file.is_file() and not (target / file.relative_to(source)).exists():
+            _link(file, target / file.relative_to(source))
 
 
-def _link(source: str, target: str) -> None:
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links

@@ -22,7 +22,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ModelError, SomeFailed
 from pipeline.files import digest
-from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
+from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
 from pipeline.sections_pruning import Prune
@@ -151,7 +151,7 @@ def _part(ratio: float, steps: int) -> float:
 
 
 def _is_pruned(folder: Path, fingerprint: str, overwrite: bool) -> bool:
-    if overwrite or not (folder / "model.json").is_file():
+    if overwrite or not (folder / CARD).is_file():
         return False
     if read_card(folder).training.get("fingerprint") != fingerprint:
         raise ModelError(

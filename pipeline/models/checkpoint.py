@@ -18,7 +18,7 @@ from pipeline.files import digest, read_json, replacing, sha256, write_json
 from pipeline.labels import LabelSpace
 
 FORMAT = 1
-WEIGHTS = "weights.safetensors"
+WEIGHTS, CARD = "weights.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     weights = folder / WEIGHTS
     with replacing(weights) as temporary:
         temporary.write_bytes(save(state))  # Python's writing: a full disk is an OSError that names the file
-    write_json(folder / "model.json", {**card.to_dict(), "weights_sha256": sha256(weights)})
+    write_json(folder / CARD, {**card.to_dict(), "weights_sha256": sha256(weights)})
 
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a model folder; its absence says which command makes it."""
-    if not (folder / "model.json").is_file():
+    if not (folder / CARD).is_file():
         raise ModelError(f"no trained model in {folder}; run train.py with the same --config first")
     try:
-        return ModelCard.from_dict(read_json(folder / "model.json", "model card"))
+        return ModelCard.from_dict(read_json(folder / CARD, "model card"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'model.json'} is not a model card: {error!r}") from error
 

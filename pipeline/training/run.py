@@ -18,7 +18,7 @@ from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.files import digest, safe_name
 from pipeline.labels import LabelSpace, window
-from pipeline.models.checkpoint import ModelCard, finished_model, load_model, read_card, save_model
+from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, resolve, scaling
 from pipeline.models.reuse import reuse, weights_hash
@@ -151,10 +151,10 @@ def _finish(folder: Path, last: ModelCard) -> None:
 
 def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
     if overwrite:
-        for name in ("last.pt", "model.json"):
+        for name in ("last.pt", CARD):
             (folder / name).unlink(missing_ok=True)
         return False
-    if not (folder / "model.json").is_file():
+    if not (folder / CARD).is_file():
         return False
     known = read_card(folder).training
     if known.get("fingerprint") != card.training["fingerprint"]:

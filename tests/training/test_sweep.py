@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from pipeline.cluster import Engine
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.files import write_json
+from pipeline.files import write_json, write_text
 from pipeline.sweep import evaluate_members, expand, train_members
 
 Toy = Callable[..., Config]
@@ -112,7 +111,22 @@ def test_shared_main_is_the_same_file(toy: Toy) -> None:
     config = toy(*QUICK, "sweep={cache.threshold: [0.5]}")
     assert train_members(config) == 0
     (name,) = expand(config)
-    weights = [
-        Path(config.paths.models_dir) / experiment / "main" / "weights.safetensors" for experiment in ("base", name)
-    ]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    base, member = (config.paths.models_dir / experiment / "main" for experiment in ("base", name))
+    assert (member / "weights.safetensors").samefile(base / "weights.safetensors")
+    (member / "model.int8.onnx").write_text("of the member's own settings")
+    assert train_members(config) == 0
+    assert (member / "model.int8.onnx").is_file()
+    write_text(base / "model.json", (base / "model.json").read_text() + "\n")  # as if it were trained anew
+    assert train_members(config) == 0
+    assert not (member / "model.int8.onnx").exists()
+
+
+def test_a_shared_main_is_trained_anew_once_for_all(toy: Toy, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="ommatidia"):
+        train_members(toy(*QUICK, "global.overwrite=true", "sweep={cache.threshold: [0.5, 0.85]}"))
+    assert sum("main: " in line and "photos to learn from" in line for line in caplog.messages) == 1
+
+
+def test_what_no_member_does_is_no_key_of_a_sweep(toy: Toy) -> None:
+    with pytest.raises(ConfigError, match="sweep.prune.ratios"):
+        expand(toy(*QUICK, "sweep={prune.ratios: [[0.3], [0.5]]}"))
