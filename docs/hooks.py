@@ -24,7 +24,8 @@ API = (
     "dataset.formats.base", "dataset.sources.listing", "dataset.manifest", "dataset.splitting", "dataset.dominance",
     "models.registry", "models.checkpoint", "training.losses", "training.schedule",
     "compression.export", "compression.quantization",
-    "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo", "deploy.bundle",
+    "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo", "explaining.methods", "explaining.faithful",
+    "deploy.bundle",
     "bulk.listing", "bulk.job", "bulk.work", "bulk.engines", "cluster",
 )  # fmt: skip
 
