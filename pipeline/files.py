@@ -127,9 +127,14 @@ class Stamp:
         write_json(self.path, {"inputs": self.inputs, "outputs": {name: sha256(p) for name, p in self.outputs.items()}})
 
 
-def run_once(what: str, stamp: Stamp, again: bool, work: Callable[[], None]) -> None:
-    """Do the work unless its stamp is fresh (and it is not asked for again); says so when it is skipped."""
-    if stamp.fresh() and not again:
+def run_once(
+    what: str, stamp: Stamp, again: bool, work: Callable[[], None], intact: Callable[[], bool] = lambda: True
+) -> None:
+    """Do the work unless its stamp is fresh (and it is not asked for again); says so when it is skipped.
+
+    intact: whether what the work left besides the stamp's outputs still stands.
+    """
+    if not again and stamp.fresh() and intact():
         log.info("%s up to date", what)
         return
     stamp.clear()

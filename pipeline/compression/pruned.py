@@ -20,6 +20,7 @@ from pipeline.compression.run import load_photos, trained_models
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
+from pipeline.dataset.verify import readable
 from pipeline.errors import ModelError, SomeFailed
 from pipeline.files import digest
 from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
@@ -167,6 +168,7 @@ def _score(config: Config, manifest: Manifest, network: nn.Module, card: ModelCa
         return importance(settings.importance, network, None, None, 0.0)
     train = manifest.part("train")
     sample = calibration_sample(train, min(settings.photos, len(train)), config.seed, card.labels)
+    sample = readable(manifest.root, sample)
     photos = torch.from_numpy(load_photos(manifest, sample, card.recipe))
     planes = Deployable(nn.Identity(), card.recipe)(photos)
     labels = torch.from_numpy(card.labels.ids(sample["species"].tolist()))

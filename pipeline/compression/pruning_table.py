@@ -21,6 +21,7 @@ from pipeline.compression.run import BATCH, load_photos, trained_models
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.verify import readable
 from pipeline.edge.model import Model
 from pipeline.files import Stamp, read_json, run_once, write_csv, write_json
 from pipeline.models.checkpoint import WEIGHTS, ModelCard, load_model, read_card
@@ -86,7 +87,7 @@ def figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
 
 def _figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
     network, card = load_model(folder)
-    rows = manifest.part("val")
+    rows = readable(manifest.root, manifest.part("val"))
     answers = []
     for start in range(0, len(rows), BATCH):
         photos = torch.from_numpy(load_photos(manifest, rows.iloc[start : start + BATCH], card.recipe))

@@ -22,6 +22,7 @@ from pipeline.compression.quantization import calibration_sample, prepared
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
+from pipeline.dataset.verify import readable
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
@@ -70,15 +71,15 @@ def _other_format(config: Config, manifest: Manifest, folder: Path, name: Litera
         place = config.output / "triton" / folder.name
         outputs, write = [place / file for file in TRITON_FILES], partial(triton, source, place)
     else:
-        photos = partial(load_photos, manifest, _parity_rows(config, manifest), read_card(folder).recipe)
+        some = _parity_rows(config, readable(manifest.root, manifest.part("val")))
+        photos = partial(load_photos, manifest, some, read_card(folder).recipe)
         script = folder / "model.torchscript.pt"
         outputs, write = [script], partial(torchscript, folder, script, photos, tolerance)
     stamp = Stamp(folder / ".stamps" / f"{name}.json", {"model": sha256(source), "tolerance": tolerance}, outputs)
     run_once(f"quantize  {folder.name} as {name}", stamp, config.global_.overwrite, write)
 
 
-def _parity_rows(config: Config, manifest: Manifest) -> pd.DataFrame:
-    val = manifest.part("val")
+def _parity_rows(config: Config, val: pd.DataFrame) -> pd.DataFrame:
     return val.sample(min(len(val), config.quantize.parity_images), random_state=config.seed)
 
 
@@ -100,8 +101,8 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     settings = config.quantize
     sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed, card.labels)
-    val = manifest.part("val")
-    some = _parity_rows(config, manifest)
+    sample, val = readable(manifest.root, sample), readable(manifest.root, manifest.part("val"))
+    some = _parity_rows(config, val)
     with _all_or_none(folder, OUTPUTS) as scratch:
         fp32, int8, export_json, report_json, layers_csv = (scratch / name for name in OUTPUTS)
         photos = load_photos(manifest, some, card.recipe)
@@ -138,7 +139,7 @@ def load_photos(manifest: Manifest, rows: pd.DataFrame, recipe: Recipe) -> NDArr
         try:
             photos.append(preprocess(decode(manifest.root / path, recipe.decode_side), recipe))
         except UnreadableImage as error:
-            raise DataError(f"{manifest.root / path}: {error}; run dataset_orchestrator.py again") from error
+            raise DataError(f"{manifest.root / path}: {error}") from error
     return np.stack(photos)
 
 

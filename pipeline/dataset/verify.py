@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline.console import progress
+from pipeline.console import log, progress
 from pipeline.dataset.duplicates import thumbnail
 from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.parallel import mapped
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
+from pipeline.errors import DataError
 
 KNOWN = ["image_path", "group", "species", "official", "observation", "licence", "holder", "date"]
+MOST_UNREADABLE = 0.01  # share of the photos
 SEEN = ["sha256", "width", "height", "thumbnail", "ok", "reason"]
 
 
@@ -48,3 +50,25 @@ def _look(path: str) -> tuple[Any, ...]:
     except UnreadableImage as error:
         return digest, 0, 0, b"", False, str(error)
     return digest, *image.size, thumbnail(image), True, ""
+
+
+def readable(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows (image_path) whose photos can still be read; of the others the log tells, and too many are a DataError."""
+    reasons = {}
+    for path in rows["image_path"]:
+        try:
+            decode(root / path)
+        except UnreadableImage as error:
+            reasons[path] = f"{path}: {error}"
+    check_unreadable(reasons.values(), len(rows))
+    for reason in reasons.values():
+        log.warning("  left out: %s", reason)
+    return rows[~rows["image_path"].isin(list(reasons))]
+
+
+def check_unreadable(unreadable: Collection[str], photos: int, whole: bool = False) -> None:
+    """A few photos may break after the data set was made; beyond one percent, or a whole batch, it is a DataError."""
+    if whole or len(unreadable) > MOST_UNREADABLE * photos:
+        raise DataError(
+            f"{len(unreadable)} of {photos} photos cannot be read, e.g. {min(unreadable)}; run dataset_orchestrator.py again"
+        )

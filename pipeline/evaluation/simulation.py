@@ -82,6 +82,8 @@ def _used(
     stages |= {table.name: [table] for table in tables}
     if model not in stages:
         raise ConfigError(f"no model {model!r} to simulate; choose of {', '.join(stages)}, or an .onnx file")
+    if not stages[model]:
+        raise ConfigError("there is no cache before main to simulate alone; see route.stages and cache.start_ranks")
     names = [table.name for table in stages[model]]
     splits = SPLITS
     if config.monte_carlo.split not in splits:

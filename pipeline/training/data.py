@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +15,10 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode
-from pipeline.errors import DataError
 from pipeline.training.augment import augmentation
 from pipeline.training.packed import Packed
 
 Item = tuple[int, int, int]
-MOST_UNREADABLE = 0.01  # share of the photos
 
 
 class Batch(NamedTuple):
@@ -146,11 +144,3 @@ def loader(
         pin_memory=torch.cuda.is_available(),
         generator=quiet,
     )
-
-
-def check_unreadable(unreadable: Collection[str], photos: int, whole: bool = False) -> None:
-    """A few photos may break after the data set was made; beyond one percent, or a whole batch, it is a DataError."""
-    if whole or len(unreadable) > MOST_UNREADABLE * photos:
-        raise DataError(
-            f"{len(unreadable)} of {photos} photos cannot be read, e.g. {min(unreadable)}; run dataset_orchestrator.py again"
-        )

@@ -15,13 +15,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from pipeline.console import progress
+from pipeline.dataset.verify import check_unreadable
 from pipeline.errors import ModelError
 from pipeline.labels import LabelSpace, long_tail
 from pipeline.models.deployable import Deployable
 from pipeline.sections_training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
-from pipeline.training.data import Batch, check_unreadable
+from pipeline.training.data import Batch
 from pipeline.training.freezing import train_mode
 from pipeline.training.losses import Criterion, distillation
 from pipeline.training.mixing import mixed

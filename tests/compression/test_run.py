@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from pipeline.dataset.stages import run_stages
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import DataError, ModelError
-from pipeline.files import sha256
+from pipeline.files import read_json, sha256
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, load_model, save_model
 from pipeline.models.deployable import Deployable
@@ -267,8 +268,24 @@ def test_photo_that_cannot_be_read_is_named(config: Config) -> None:
     rows = manifest.part("val")
     assert load_photos(manifest, rows, Recipe(size=32)).shape == (len(rows), 32, 32, 3)
     (manifest.root / rows["image_path"][0]).unlink()
-    with pytest.raises(DataError, match=r"\.jpg: no such file; run dataset_orchestrator\.py again"):
+    with pytest.raises(DataError, match=r"\.jpg: no such file"):
         load_photos(manifest, rows, Recipe(size=32))
+
+
+def test_a_few_photos_that_cannot_be_read_any_more_are_left_out_and_many_are_an_error(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(config, "main", *COUNTS["Insecta"], seed=1)
+    manifest = read_manifest(config.dataset_dir, config.paths.dst_dataset)
+    lost = manifest.part("val")["image_path"][0]
+    (manifest.root / lost).unlink()
+    with pytest.raises(DataError, match=f"1 of .* photos cannot be read, e.g. {re.escape(lost)}: no such file"):
+        quantize_models(config)
+    monkeypatch.setattr("pipeline.dataset.verify.MOST_UNREADABLE", 0.5)
+    quantize_models(config)
+    assert f"  left out: {lost}: no such file" in caplog.messages
+    report = read_json(config.models / "main" / "quantization_report.json", "report")
+    assert report["val"]["photos"] == len(manifest.part("val")) - 1
 
 
 def test_script_takes_models_by_name(

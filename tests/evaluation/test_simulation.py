@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from toy import COLOURS, RECIPE, Experiment, write_model
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config, load_config, override
 from pipeline.dataset.manifest import read_manifest
 from pipeline.edge.errors import BundleError
 from pipeline.errors import ConfigError, DataError
@@ -74,6 +74,11 @@ def test_input_size_is_checked_against_the_models_that_are_used(experiment: Expe
     monte_carlo(config, "both", "x", (32, 64))
     with pytest.raises(DataError, match="--input_size 32 does not fit the models"):
         monte_carlo(config, "both", "x", (32,))
+
+
+def test_there_are_no_caches_to_simulate(evaluated: Config) -> None:
+    with pytest.raises(ConfigError, match="there is no cache before main to simulate alone; see route.stages"):
+        monte_carlo(override(evaluated, {"route.stages": ["main"]}), "caches", "none")
 
 
 @pytest.mark.parametrize("model", ["caches", "cache_0.5_0", "main"])

@@ -12,9 +12,10 @@ import pytest
 import torch
 from conftest import draw_photo
 
+from pipeline.dataset.verify import check_unreadable
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError
-from pipeline.training.data import EpochOrder, Photos, check_unreadable, loader, mix, sampling_weights
+from pipeline.training.data import EpochOrder, Photos, loader, mix, sampling_weights
 
 RECIPE = Recipe(size=32, decode_side=64)
 

@@ -443,7 +443,7 @@ def test_few_unreadable_photos_are_left_out_and_counted(
     given = settings(epochs=1, warmup_epochs=0)
     with pytest.raises(DataError, match=r"1 of 26 photos cannot be read, e\.g\. .*broken\.jpg: is no image"):
         train(tmp_path / "strict", network(), CARD, given, train_set, val_set)
-    monkeypatch.setattr("pipeline.training.data.MOST_UNREADABLE", 0.05)
+    monkeypatch.setattr("pipeline.dataset.verify.MOST_UNREADABLE", 0.05)
     card = train(tmp_path / "model", network(), CARD, given, train_set, val_set)
     assert card.training["unreadable"] == 1
     assert any("1 photos cannot be read and are left out, e.g. " in line for line in lines())

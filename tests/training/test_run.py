@@ -265,7 +265,7 @@ def test_model_folder_is_started_from_by_name(toy: Toy, lines: Callable[[], list
 
 
 def test_photos_left_out_are_exit_code_3(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.training.data.MOST_UNREADABLE", 0.05)
+    monkeypatch.setattr("pipeline.dataset.verify.MOST_UNREADABLE", 0.05)
     config = toy("experiment=toy")
     rows = table()
     (tmp_path / "broken.jpg").write_text("no photo")

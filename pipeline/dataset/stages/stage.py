@@ -36,5 +36,7 @@ def run_stage(config: Config, stage: Stage) -> None:
             f"run the stages before it first (--until {stage.name})"
         ) from error
     stamp = Stamp(folder / ".stamps" / f"{stage.name}.json", inputs, [folder / f for f in stage.outputs(config)])
-    again = config.global_.overwrite or (stamp.fresh() and not stage.intact(config))
-    run_once(f"{stage.name:9}", stamp, again, lambda: log.info("%-9s %s", stage.name, stage.run(config)))
+    run_once(
+        f"{stage.name:9}", stamp, config.global_.overwrite,
+        lambda: log.info("%-9s %s", stage.name, stage.run(config)), lambda: stage.intact(config),
+    )  # fmt: skip
