@@ -114,8 +114,16 @@ def loop(given: argparse.Namespace) -> Row:
     lines = map(json.loads, plain.read_text(encoding="utf-8").splitlines())
     known = {key(row["path"]): {name: row[name] for name in row if name not in TIMES} for row in lines}
     result |= {"photos": len(known), "identical": rows(given.work / "local2") == known == rows(given.work / "local1")}
+    result |= sizes(given.work / "local2", len(known))
     result["speed_up"] = round(result["plain_loop"]["seconds"] / result["workers_2"]["seconds"], 3)
     return result
+
+
+def sizes(out: Path, photos: int) -> Row:
+    """Bytes per photo of the answers and of the list of photos."""
+    answers = sum(file.stat().st_size for file in (out / "answers").iterdir())
+    listing = (out / "photos.parquet").stat().st_size
+    return {"bytes_per_row": round(answers / photos, 1), "bytes_per_name": round(listing / photos, 1)}
 
 
 def ray(given: argparse.Namespace) -> Row:
@@ -179,7 +187,6 @@ def many(given: argparse.Namespace) -> Row:
         time.sleep(1)
     table = np.array([sample for sample in samples if sample[0] > 0 and sample[2]])
     marks = {f"{share:.0%}": table[np.abs(table[:, 0] - share).argmin()] for share in (0.05, 0.25, 0.5, 0.75, 0.99)}
-    files = sum(file.stat().st_size for file in answers.iterdir())
     return {
         "rows": sum(pq.read_metadata(file).num_rows for file in answers.iterdir()),
         "seconds": round(time.monotonic() - start, 1),
@@ -190,8 +197,7 @@ def many(given: argparse.Namespace) -> Row:
             "main": round(max(sample[1] for sample in samples)),
             "largest_worker": round(table[:, 2].max()),
         },
-        "bytes_per_row": round(files / given.names, 1),
-        "bytes_per_name": round((given.work / "many" / "photos.parquet").stat().st_size / given.names, 1),
+        **sizes(given.work / "many", given.names),
     }
 
 
@@ -222,7 +228,6 @@ def cost(given: argparse.Namespace) -> Row:
     """Processor time of listing a million names, and of decoding a photo as it is and 500 and 2048 px large."""
     names = [f"/photos/{i * 7919 % given.names:09}/medium.jpg" for i in range(given.names)]
     result: Row = {"names": given.names, "sort_cpu_seconds": _cpu(lambda: write_listing(names, given.work / "l", 1000))}
-    result["bytes_per_name"] = round((given.work / "l").stat().st_size / given.names, 1)
     files = [str(path) for path in find([str(given.folder)])]
     result["folder"] = {
         "photos": len(files),

@@ -54,8 +54,8 @@ def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int
         except BrokenProcessPool as error:
             if not progress:
                 raise ModelError(
-                    f"a worker died twice at the same photos, first {held[min(held)].paths[0]}; if memory is short, the "
-                    "same command goes on with fewer --workers"
+                    f"a worker died again before a part was answered, at one of {len(held)} parts from "
+                    f"{held[min(held)].paths[0]} on; if memory is short, the same command goes on with fewer --workers"
                 ) from error
             progress = False
             log.warning("predict   a worker died; the photos that it had are asked again")
