@@ -290,7 +290,7 @@ def test_killed_it_goes_on_and_leaves_no_process(
     wait_for(lambda: gone(running.pid), 30)
     before = {file.name: file.read_bytes() for file in parts.glob("part-*")}
     assert 3 <= len(before) < 206
-    assert predict(photos, out=out, workers=2) == 3
+    assert predict(photos, out=out) == 3
     predict(photos, out=tmp_path / "whole")
     assert answers(out) == answers(tmp_path / "whole")
     assert len(list(parts.iterdir())) == 206  # and no temporary file is left
