@@ -1,4 +1,4 @@
-"""The same answers from Ray. Two nodes, one of them lost, are tried where OMMATIDIA_RAY is set: they take a minute to start."""
+"""The same answers from Ray. Sweeps and a lost node are tried where OMMATIDIA_RAY is set, since Ray starts slowly."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pipeline.cluster import Engine, cluster
 from pipeline.errors import ConfigError, DataError, NetworkError
 
 Predict = Callable[..., int]
+slow = pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def test_rows_are_those_of_classify(predict: Predict, packed: Experiment, photos
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+@slow
 def test_members_are_tasks_and_one_that_fails_stops_no_other() -> None:
     with in_time():
         two, error, three = Engine("ray").each(half, [4, 5, 6])
@@ -80,7 +82,7 @@ def test_no_cluster_and_no_such_machine(monkeypatch: pytest.MonkeyPatch) -> None
         list(Engine("ray", "a:1").each(half, [4]))
 
 
-@pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
+@slow
 def test_a_lost_node_costs_no_photo_and_doubles_none(predict: Predict, packed: Experiment, tmp_path: Path) -> None:
     utils = pytest.importorskip("ray.cluster_utils")
     first = write_photo(tmp_path / "photos" / "0.png", (220, 30, 30))
