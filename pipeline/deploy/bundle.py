@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 import pipeline.edge
+import pipeline.field
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.edge.cascade import FORMAT_VERSION, Cascade, load_cascade
@@ -29,10 +30,18 @@ LAUNCHER = '''#!/usr/bin/env python3
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from edge.classify import main
 
-sys.exit(main(Path(__file__).resolve().parent))
+
+def remote(*given: Any) -> Any:
+    from field.remote import remote  # with --main only
+
+    return remote(*given)
+
+
+sys.exit(main(Path(__file__).resolve().parent, remote=remote))
 '''
 
 
@@ -147,8 +156,9 @@ def _labels(path: Path, stages: list[dict[str, Any]]) -> None:
 
 
 def _code(folder: Path) -> None:
-    edge = Path(pipeline.edge.__file__).parent
-    shutil.copytree(edge, folder / "edge", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    for package in (pipeline.edge, pipeline.field):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     write_text(folder / "classify.py", LAUNCHER)
     write_text(folder / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in PACKAGES))
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from .errors import BundleError
 from .sources import EXTENSIONS, camera, find, listed, watched
@@ -21,8 +22,11 @@ EXAMPLES = """examples:
   classify.py doctor                                  is this device fit, does the bundle answer as it should?"""
 
 
-def main(folder: Path, arguments: list[str] | None = None) -> int:
-    """Classify photos with the bundle in `folder`; exit code 0 done, 1 failed, 2 wrong usage, 3 some photos failed."""
+def main(folder: Path, arguments: list[str] | None = None, remote: Any = None) -> int:
+    """Classify photos with the bundle in `folder`; exit code 0 done, 1 failed, 2 wrong usage, 3 some photos failed.
+
+    remote: stands in for `results` where --main names a server; the bundle's launcher knows it.
+    """
     given = _parse(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -32,7 +36,7 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
             from .doctor import doctor
 
             return doctor(folder, given.threads)
-        return _classify(folder, given)
+        return _classify(folder, given, remote)
     except BrokenPipeError:  # the reader of the lines went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
@@ -46,23 +50,22 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="classify.py",
-        description="Name the species on photos, offline.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("photos", nargs="*", metavar="IMAGE|FOLDER", help="photos, folders of them, or the word doctor")
-    parser.add_argument("--list", metavar="FILE", help="text file with a path a line; - reads stdin")
-    parser.add_argument("--watch", action="store_true", help="look at the folders again and again for new photos")
-    parser.add_argument("--camera", type=Path, metavar="FOLDER", help="take photos with the Pi's camera into FOLDER")
-    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="of --watch, --camera (default 2)")
-    parser.add_argument("--out", type=Path, help="results file: .csv or .jsonl (default: lines on the terminal)")
-    parser.add_argument("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
+    parser = argparse.ArgumentParser(prog="classify.py", description="Name the species on photos.", epilog=EXAMPLES)
+    parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
+    add("photos", nargs="*", metavar="IMAGE|FOLDER", help="photos, folders of them, or the word doctor")
+    add("--list", metavar="FILE", help="text file with a path a line; - reads stdin")
+    add("--watch", action="store_true", help="look at the folders again and again for new photos")
+    add("--camera", type=Path, metavar="FOLDER", help="take photos with the Pi's camera into FOLDER")
+    add("--every", type=float, default=2.0, metavar="SECONDS", help="of --watch, --camera (default 2)")
+    add("--out", type=Path, help="results file: .csv or .jsonl (default: lines on the terminal)")
+    add("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
     cores = min(4, os.cpu_count() or 1)
-    parser.add_argument("--threads", type=int, default=cores, help="cores to use (default: up to 4)")
-    parser.add_argument("--lazy", action="store_true", help="load each model when it is first asked, to save memory")
-    parser.add_argument("--benchmark", action="store_true", help="also tell p50 and p95 of each step, and the memory")
+    add("--threads", type=int, default=cores, help="cores to use (default: up to 4)")
+    add("--lazy", action="store_true", help="load each model when it is first asked, to save memory")
+    add("--benchmark", action="store_true", help="also tell p50 and p95 of each step, and the memory")
+    add("--main", metavar="URL", help="where no cache is sure, ask this server (serve.py), with --out")
+    add("--budget", type=float, default=1024.0, metavar="MB", help="for photos that wait (default 1024)")
+    add("--drop", choices=("newest", "oldest", "least-certain"), default="newest", help="when it is used up")
     given = parser.parse_args(arguments)
     if given.out and given.out.suffix not in (".csv", ".jsonl"):
         parser.error(f"--out must end in .csv or .jsonl, not {given.out.name!r}")
@@ -83,17 +86,17 @@ def _photos(given: argparse.Namespace) -> Iterator[Path]:
     return watched(given.photos, given.every) if given.watch else find(given.photos)
 
 
-def _classify(folder: Path, given: argparse.Namespace) -> int:
-    from .cascade import load_cascade
+def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
+    from .cascade import Answer, load_cascade
     from .doctor import times
     from .results import key, results
 
-    cascade = load_cascade(folder, given.threads, given.lazy)
-    photos, answered, failed, kept = _photos(given), 0, 0, []
+    cascade, photos, kept = load_cascade(folder, given.threads, bool(given.lazy or given.main)), _photos(given), []
     if (first := next(photos, None)) is None:
         print(f"error: no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos) or given.list}", file=sys.stderr)
         return 1
-    with results(given.out) as (done, write):
+    rows = remote(folder, given, cascade, results, key, Answer) if given.main else results(given.out)
+    with rows as (done, write, told):
         before = len(done)
         for path in chain([first], photos):
             if (mine := key(str(path))) in done:
@@ -101,12 +104,11 @@ def _classify(folder: Path, given: argparse.Namespace) -> int:
             answer = cascade.classify(path, given.topk)
             write(answer)
             done.add(mine)
-            answered, failed = answered + 1, failed + (answer.status != "ok")
             if given.benchmark and answer.status == "ok":
                 kept.append(answer)
     if given.out:
-        told = f", {before} were there before" if before else ""
-        print(f"{answered} photos, {failed} failed{told}: {given.out}")
+        there = f", {before} were there before" if before else ""
+        print(f"{told['ok'] + told['failed']} photos, {told['failed']} failed{there}: {given.out}")
     if kept:
         print(times(kept))
-    return 3 if failed else 0
+    return 3 if told.total() > told["ok"] else 0

@@ -29,8 +29,7 @@ def doctor(folder: Path, threads: int) -> int:
     except OSError:  # not Linux
         words = set()
     print(f"cpu features: {', '.join(name for name in CPU_FEATURES if name in words) or 'none known'}")
-    cascade = load_cascade(folder, threads)
-    wrong = 0
+    cascade, wrong = load_cascade(folder, threads), 0
     expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8")).get("self_test", {})
     for stage in cascade.stages:
         answer = type(cascade)([stage]).classify(folder / "self_test.png", 1)

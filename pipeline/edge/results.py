@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,10 +27,12 @@ def key(path: str) -> str:
 
 
 @contextmanager
-def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None]]]:
-    """Keys of the photos that have a row already, and something to call with each new answer (None: prints lines)."""
+def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None], Counter[str]]]:
+    """Keys of the photos that have a row already; something to call with each new answer (None: prints lines); and how
+    many answers of which status it was called with."""
+    told: Counter[str] = Counter()
     if path is None:
-        yield set(), lambda answer: print(_line(answer), flush=True)
+        yield set(), lambda answer: print(_line(answer, told), flush=True), told
         return
     row = _cells if path.suffix == ".csv" else _json
     done, synced = _mend(path), time.monotonic()
@@ -37,6 +40,7 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
 
         def write(answer: Answer) -> None:
             nonlocal synced
+            told[answer.status] += 1
             file.write(row(answer))
             file.flush()
             if time.monotonic() - synced > SYNC:
@@ -46,7 +50,7 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
         if path.suffix == ".csv" and not file.tell():
             file.write(_csv(COLUMNS))
         try:
-            yield done, write
+            yield done, write, told
         finally:
             file.flush()
             os.fsync(file.fileno())
@@ -84,7 +88,8 @@ def _keys(path: Path, rows: list[str]) -> set[str]:
     return {row[0] for row in cells}
 
 
-def _line(answer: Answer) -> str:
+def _line(answer: Answer, told: Counter[str]) -> str:
+    told[answer.status] += 1
     if answer.status != "ok":
         return f"{answer.path}: {answer.status}: {'; '.join(answer.failures)}"
     return f"{answer.path}: {answer.species} {answer.score:.1%} ({answer.stage}, {answer.ms:.1f} ms)"

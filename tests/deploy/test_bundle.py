@@ -18,6 +18,7 @@ import pytest
 from toy import COLOURS, Experiment, write_experiment, write_model, write_photo
 
 import pipeline.edge
+import pipeline.field
 from pipeline.config import Config
 from pipeline.dataset.manifest import read_manifest
 from pipeline.deploy import bundle as module
@@ -29,9 +30,10 @@ from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluate
 
 EDGE = sorted(path.name for path in Path(pipeline.edge.__file__).parent.glob("*.py"))
+FIELD = sorted(path.name for path in Path(pipeline.field.__file__).parent.glob("*.py"))
 PROMISED = {
     "README.md", "self_test.png", "cascade.json", "classify.py", "labels.csv", "requirements.txt",
-    "cache_0.5_0.onnx", "main.onnx", *(f"edge/{name}" for name in EDGE),
+    "cache_0.5_0.onnx", "main.onnx", *(f"edge/{name}" for name in EDGE), *(f"field/{name}" for name in FIELD),
 }  # fmt: skip
 
 

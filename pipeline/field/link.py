@@ -1,0 +1,160 @@
+"""One server, asked over HTTP: what it answers, and what its other answers mean."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import json
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT = 30.0  # s
+OTHER = "Other"
+MOST = 16_000_000  # bytes of an answer
+
+
+class Unreachable(Exception):
+    """No answer now; `seconds`: when the server wants to be asked again, `sent`: bytes that went out in vain."""
+
+    def __init__(self, reason: str, seconds: float = 0.0, sent: int = 0) -> None:
+        super().__init__(reason)
+        self.seconds, self.sent = seconds, sent
+
+
+class Rejected(Exception):
+    """The server will never answer this photo."""
+
+
+class Refused(OSError):
+    """The server will not answer this device until somebody changes something; the message says what."""
+
+
+def read_token() -> str:
+    """The token in $OMMATIDIA_TOKEN, or in the file that $OMMATIDIA_TOKEN_FILE names; none: empty."""
+    file = os.environ.get("OMMATIDIA_TOKEN_FILE")
+    token = Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("OMMATIDIA_TOKEN", "")
+    if not (token.isascii() and (token.isprintable())):
+        raise Refused("the token must be printable ASCII; look at $OMMATIDIA_TOKEN or $OMMATIDIA_TOKEN_FILE")
+    return token
+
+
+class Link:
+    """A connection to a server, kept open while it is used."""
+
+    def __init__(self, url: str, token: str, bundle: Mapping[str, Any]) -> None:
+        """bundle: what cascade.json says; the server must name the same species."""
+        parts = urlsplit(url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        if not host or not (secure or (parts.scheme == "http" and _this_machine(host))):
+            raise Refused(f"--main must be https://... (http:// only for this machine), not {url!r}")
+        self.url, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if secure:
+            context = ssl.create_default_context()
+            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=TIMEOUT, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT)
+        self._bundle, self._space = bundle, ""
+
+    def greet(self) -> None:
+        """Ask for the server's label space; Refused where it is not that of the bundle."""
+        told = self._ask("GET", "/v1/about", b"", {})
+        try:
+            space, labels, experiment = str(told["label_space"]), set(told["labels"]), told["experiment"]
+        except (KeyError, TypeError) as error:
+            raise Unreachable(f"{self.url} answers something else than a label space") from error
+        stages = self._bundle["stages"]
+        last, mine = stages[-1], {label for stage in stages for label in stage["labels"] if label != OTHER}
+        if OTHER in last["labels"]:  # no main here to compare with: the caches' species must be known there
+            foreign = f"knows no {min(lacking)!r}" if (lacking := mine - labels) else ""
+        else:
+            foreign = f"has {space}, not {last['label_hash']}" if space != last["label_hash"] else ""
+        if foreign:
+            told = f"the label space of {experiment} {foreign} as {self._bundle.get('experiment', 'the bundle')} here"
+            raise Refused(f"{self.url}: {told}; ask a server of the same experiment")
+        self._space = space
+
+    def classify(self, photo: bytes, topk: int, name: str) -> dict[str, Any]:
+        """The server's entry for this photo; only one that is of these bytes and of the label space is taken."""
+        if not self._space:
+            self.greet()
+        headers = {"Content-Type": "application/octet-stream", "X-Request-ID": name, "Label-Space": self._space}
+        told = self._ask("POST", f"/v1/classify?topk={topk}", photo, headers)
+        try:
+            [entry] = told["photos"]
+            mine = entry["sha256"] == hashlib.sha256(photo).hexdigest() and told["label_space"] == self._space
+            topk_ = [(one["label"], float(one["score"])) for one in entry["topk"]]
+            row = {key: entry[key] for key in ("status", "failures", "species", "score", "stage", "infer_ms")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unreachable(f"{self.url} answers something else than species ({error!r})", sent=len(photo)) from error
+        if not mine:
+            raise Unreachable(f"{self.url} answers for another photo or label space", sent=len(photo))
+        return {**row, "topk": topk_}
+
+    def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+        status, answered, text = self._exchange(method, self._base + path, body, {**self._headers, **headers})
+        sent = len(body)
+        try:
+            told = json.loads(text)
+            why = str(told.get("error", "")) if isinstance(told, dict) else ""
+        except ValueError:
+            told, why = None, ""
+        why = f"{self.url} answers {status}" + (f": {why}" if why else "")
+        if status == 200 and isinstance(told, dict):
+            return told
+        if status in (413, 415, 422) and method == "POST":
+            raise Rejected(why)
+        if status in (200, 400, 408, 425, 429) or status >= 500:
+            after = answered or ""
+            raise Unreachable(why, float(after) if after.isdecimal() else 0.0, sent)
+        raise Refused(f"{why}; mend it, then start again: what waits is kept")
+
+    def _exchange(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, str | None, bytes]:
+        """Status, Retry-After and text. A connection that was open already may have been closed meanwhile: once more."""
+        for fresh in (self._connection.sock is None, True):
+            sent = 0
+            try:
+                with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had all
+                    self._connection.request(method, path, body or None, dict(headers))
+                    sent = len(body)
+                response = self._connection.getresponse()
+                text = response.read(MOST)
+                if response.read(1):
+                    self._connection.close()
+                return response.status, response.headers.get("Retry-After"), text
+            except (http.client.RemoteDisconnected, http.client.ResponseNotReady, ConnectionError) as error:
+                self._connection.close()
+                if fresh:
+                    raise Unreachable(f"{self.url}: {_said(error)}", sent=sent) from error
+            except (OSError, http.client.HTTPException) as error:  # no network, no such host, TLS, too slow
+                self._connection.close()
+                raise Unreachable(f"{self.url}: {_said(error)}", sent=sent) from error
+        raise AssertionError
+
+    def abort(self) -> None:
+        """End an exchange that another thread waits for."""
+        if (open_socket := self._connection.sock) is not None:
+            with suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+
+
+def _said(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

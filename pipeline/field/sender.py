@@ -1,0 +1,154 @@
+"""The thread that sends what waits: back-off while nobody answers, and each answer merged exactly once."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .link import Link, Refused, Rejected, Unreachable
+from .spool import Spool, dropped
+
+FIRST, LONGEST, ASKED = 1.0, 300.0, 3600.0  # s: the first and the longest pause; what a server may ask for
+PATIENCE = 60.0  # s without an answer, once there are no more photos
+UNKNOWN = "unknown"
+NOT_SAFE = re.compile(r"[^\w.-]", re.ASCII)  # in a request's id
+
+
+class Sender:
+    """Takes answers of the caches. All that touches the spool or the results happens under one lock.
+
+    A photo's row is written, and flushed to the disk, before the spool forgets it; a process that is killed between the
+    two finds the row in the results when it starts again.
+    """
+
+    def __init__(
+        self, spool: Spool, link: Link, out: Path, topk: int, write: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        """out: the results file, into which `write` puts a row."""
+        self.spool, self.link, self.out, self.topk, self._write = spool, link, out, topk, write
+        self._lock, self._news, self._wake, self._changed = (
+            threading.RLock(), threading.Event(), threading.Event(), threading.Event(),
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._ended, self._failures, self._said = False, 0, ""
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Send, from now on; what was answered before this process was killed comes first."""
+        with self._lock:
+            self._merge()
+        self._thread.start()
+
+    def take(self, answer: Any, key: str) -> None:
+        """Write the row of a photo that its caches answered, keep the others."""
+        row = asdict(answer)
+        with self._lock:
+            if self._error and not isinstance(self._error, Refused):  # refused: the caches go on
+                raise self._error
+            if answer.status != "ok" or answer.species != UNKNOWN:
+                self._write(row)
+                return
+            try:
+                photo = Path(answer.path).read_bytes()
+            except OSError as error:
+                self._write(dropped(row, f"it could not be kept: {error.strerror}"))
+                return
+            self.spool.put(key, row, answer.score, photo)
+            self._merge()
+        self._news.set()
+
+    def drain(self) -> None:
+        """Wait until all is answered, or nothing was for a while; raises what ended the sending."""
+        self._failures = 0
+        self._wake.set()
+        last, before = time.monotonic(), -1
+        while self._thread.is_alive():
+            with self._lock:
+                waiting = self.spool.waiting()
+            if waiting != before:
+                last, before = time.monotonic(), waiting
+            if not waiting or time.monotonic() - last > PATIENCE:
+                break
+            self._changed.wait(0.2)
+            self._changed.clear()
+        if self._error:
+            raise self._error
+
+    def stop(self) -> None:
+        """Send no more; what waits is kept."""
+        self._ended = True
+        self._news.set()
+        self._wake.set()
+        self.link.abort()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def _work(self) -> None:
+        try:
+            while not self._ended:
+                self._step()
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
+            self._error = error
+            if isinstance(error, Refused):
+                print(f"error: {error}; until then photos are kept", file=sys.stderr)
+        self._changed.set()
+
+    def _step(self) -> None:
+        with self._lock:
+            found = None if self._ended else self.spool.next()
+        if found is None:
+            self._news.wait()
+            self._news.clear()
+            return
+        number, answer, photo = found
+        try:
+            told = self.link.classify(photo, self.topk, f"{NOT_SAFE.sub('_', self.spool.device)}-{number}")
+            final = {**answer, **told, "infer_ms": {**told["infer_ms"], **answer["infer_ms"]}}
+        except Rejected as error:
+            final = dropped(answer, str(error))
+        except Unreachable as error:
+            self._pause(number, error)
+            return
+        with self._lock:
+            if not self._ended:
+                self.spool.decide(number, final, len(photo))
+                self._merge()
+        self._failures, self._said = 0, ""
+        self._changed.set()
+
+    def _pause(self, number: int, error: Unreachable) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            if error.sent:
+                self.spool.sent(number, error.sent)
+        if str(error) != self._said:
+            self._said = str(error)
+            print(f"{error}; photos are kept until it answers", file=sys.stderr)
+        longest = min(LONGEST, FIRST * 2 ** min(self._failures, 20))
+        self._failures += 1
+        self._wake.wait(
+            max(longest * random.uniform(0.5, 1), min(error.seconds, ASKED))
+        )  # monotonic: no clock is asked
+        self._wake.clear()
+
+    def _merge(self) -> None:
+        decided = self.spool.decided()
+        if not decided:
+            return
+        for _, _, row in decided:
+            self._write(row)
+        file = os.open(self.out, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        self.spool.forget([number for number, _, _ in decided])
