@@ -97,7 +97,7 @@ def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
         return 1
     rows = remote(folder, given, cascade, results, key, Answer) if given.main else results(given.out)
     with rows as (done, write, told):
-        before = len(done)
+        before = f", {len(done)} were there before" if done else ""
         for path in chain([first], photos):
             if (mine := key(str(path))) in done:
                 continue
@@ -107,8 +107,7 @@ def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
             if given.benchmark and answer.status == "ok":
                 kept.append(answer)
     if given.out:
-        there = f", {before} were there before" if before else ""
-        print(f"{told['ok'] + told['failed']} photos, {told['failed']} failed{there}: {given.out}")
+        print(f"{told['ok'] + told['failed']} photos, {told['failed']} failed{before}: {given.out}")
     if kept:
         print(times(kept))
-    return 3 if told.total() > told["ok"] else 0
+    return 3 if sum(told.values()) > told["ok"] else 0

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,10 +26,10 @@ def key(path: str) -> str:
 
 
 @contextmanager
-def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None], Counter[str]]]:
+def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None], dict[str, int]]]:
     """Keys of the photos that have a row already; something to call with each new answer (None: prints lines); and how
     many answers of which status it was called with."""
-    told: Counter[str] = Counter()
+    told = {"ok": 0, "failed": 0}
     if path is None:
         yield set(), lambda answer: print(_line(answer, told), flush=True), told
         return
@@ -88,7 +87,7 @@ def _keys(path: Path, rows: list[str]) -> set[str]:
     return {row[0] for row in cells}
 
 
-def _line(answer: Answer, told: Counter[str]) -> str:
+def _line(answer: Answer, told: dict[str, int]) -> str:
     told[answer.status] += 1
     if answer.status != "ok":
         return f"{answer.path}: {answer.status}: {'; '.join(answer.failures)}"

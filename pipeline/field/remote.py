@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,13 +18,13 @@ from .link import OTHER, Link, Unreachable, read_token
 from .sender import Sender
 from .spool import Spool, SpoolError
 
-Results = Callable[[Path], AbstractContextManager[tuple[set[str], Callable[[Any], None], Counter[str]]]]
+Results = Callable[[Path], AbstractContextManager[tuple[set[str], Callable[[Any], None], dict[str, int]]]]
 
 
 @contextmanager
 def remote(
     folder: Path, given: Namespace, cascade: Any, results: Results, key: Callable[[str], str], make: Callable[..., Any]
-) -> Iterator[tuple[set[str], Callable[[Any], None], Counter[str]]]:
+) -> Iterator[tuple[set[str], Callable[[Any], None], dict[str, int]]]:
     """Stands in for `results`: an answer that no cache was sure of is a row only when main has told its own.
 
     folder: the bundle; cascade: its stages, of which the caches alone are asked from here on; results, key, make: of

@@ -56,7 +56,7 @@ def as_csv(answers: Sequence[Answer]) -> bytes:
     """The answers as classify.py writes them."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "results.csv"
-        with results(path) as (_, write):
+        with results(path) as (_, write, _):
             for answer in answers:
                 write(answer)
         return path.read_bytes()
