@@ -79,8 +79,8 @@ class Link:
         else:
             foreign = f"has {space}, not {last['label_hash']}" if space != last["label_hash"] else ""
         if foreign:
-            told = f"the label space of {experiment} {foreign} as {self._bundle.get('experiment', 'the bundle')} here"
-            raise Refused(f"{self.url}: {told}; ask a server of the same experiment")
+            what = f"the label space of {experiment} {foreign} as {self._bundle.get('experiment', 'the bundle')} here"
+            raise Refused(f"{self.url}: {what}; ask a server of the same experiment")
         self._space = space
 
     def classify(self, photo: bytes, topk: int, name: str) -> dict[str, Any]:
