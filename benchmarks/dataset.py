@@ -4,6 +4,7 @@
 tree      a tree of the real iNaturalist 2017 shape, one byte per photo, from its composition
 peer      the same work by dataset-builder-inat (its own Python) and by this project, in turns
 verify    the verification beside a bare loop of Pillow in as many processes
+look      processor time per photo of both, in this process, of photos as they are or brought to a size
 lookalikes   grouping of 100,000 photos
 """
 
@@ -52,7 +53,7 @@ run_stages(Config.model_validate(dict(experiment="x", paths=paths, dataset=datas
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tree", "peer", "verify", "lookalikes"])
+    parser.add_argument("what", choices=["tree", "peer", "verify", "look", "lookalikes"])
     parser.add_argument("--composition", type=Path, help="tree: JSON {group: {species: n}}")
     parser.add_argument("--list", type=Path, help="peer: JSON {group: [species]}, the region's check list")
     parser.add_argument("--photos", type=Path, help="the tree; verify: a folder of photos")
@@ -61,10 +62,12 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="verify: processes")
+    parser.add_argument("--side", type=int, help="look: long side that the photos are brought to first, px")
+    parser.add_argument("--number", type=int, default=300, help="look: photos, evenly out of the folder")
     parser.add_argument("--out", type=Path, help="JSON with the figures")
     given = parser.parse_args()
     work: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-        "tree": tree, "peer": peer, "verify": verify, "lookalikes": lookalikes,
+        "tree": tree, "peer": peer, "verify": verify, "look": look, "lookalikes": lookalikes,
     }  # fmt: skip
     found = work[given.what](given)
     print(json.dumps(found, indent=2))
@@ -145,6 +148,41 @@ def verify(given: argparse.Namespace) -> dict[str, Any]:
     return {"photos": len(paths), "bad": int((~table["ok"]).sum()), "per_s": rates, "median_per_s": medians} | {
         "share": medians["verify"] / medians["bare"]
     }
+
+
+def look(given: argparse.Namespace) -> dict[str, Any]:
+    """Fewest microseconds of processor time per photo over the runs, in turns; hashing and thumbnail also alone."""
+    sys.path.insert(0, str(ROOT))
+    from PIL import Image
+
+    from pipeline.dataset.duplicates import thumbnail
+    from pipeline.dataset.verify import look_at
+    from pipeline.edge.recipe import decode
+
+    found = sorted(given.photos.rglob("*.jpg"))
+    paths = found[:: max(1, len(found) // given.number)][: given.number]
+    with tempfile.TemporaryDirectory() as scratch:
+        if given.side:
+            for i, path in enumerate(paths):
+                with Image.open(path) as image:
+                    scale = given.side / max(image.size)
+                    sized = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
+                paths[i] = Path(scratch) / f"{i}.jpg"
+                sized.save(paths[i], quality=90)
+        pictures, data = [decode(path) for path in paths[:50]], [path.read_bytes() for path in paths]
+        works: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
+            "bare": (bare, list(map(str, paths))), "verify": (look_at, list(map(str, paths))),
+            "thumbnail": (thumbnail, pictures), "sha256": (lambda one: hashlib.sha256(one).hexdigest(), data),
+        }  # fmt: skip
+        fewest: dict[str, float] = {}
+        for _ in range(given.runs):
+            for name, (work, items) in works.items():
+                start = time.process_time()
+                for item in items:
+                    work(item)
+                spent = 1e6 * (time.process_time() - start) / len(items)
+                fewest[name] = round(min(spent, fewest.get(name, spent)), 1)
+    return {"photos": len(paths), "side": given.side, "us": fewest, "share": fewest["bare"] / fewest["verify"]}
 
 
 def bare(path: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ def verify(root: Path, photos: Sequence[Photo], workers: int = 0) -> pd.DataFram
     """One row per photo, in the order given: KNOWN, what its format says of it; sha256, width, height (px, upright),
     thumbnail (256 grey bytes), ok, reason. The result does not depend on the number of workers (0: every core)."""
     paths = [str(root / photo.path) for photo in photos]
-    return _table(photos, list(progress(mapped(_look, paths, workers), len(paths), "verify")))
+    return _table(photos, list(progress(mapped(look_at, paths, workers), len(paths), "verify")))
 
 
 def trust(photos: Sequence[Photo]) -> pd.DataFrame:
@@ -38,7 +38,8 @@ def _table(photos: Sequence[Photo], rows: list[tuple[Any, ...]]) -> pd.DataFrame
     return pd.concat([pd.DataFrame(photos, columns=KNOWN), pd.DataFrame(rows, columns=SEEN)], axis=1)
 
 
-def _look(path: str) -> tuple[Any, ...]:
+def look_at(path: str) -> tuple[Any, ...]:
+    """What is SEEN of one photo."""
     digest = ""
     try:
         with open(path, "rb") as file:

@@ -31,7 +31,7 @@ SETTINGS = (
     "main.patience=30",
 )
 FIRST, SECOND = "192.0.2.1", "192.0.2.2"  # for documentation: nobody's
-WAIT = 300  # seconds
+WAIT = 600  # seconds
 
 
 def ip(*words: str) -> None:
@@ -75,9 +75,12 @@ def start(host: str, yaml: Path, log: Path) -> subprocess.Popen[bytes]:
     words = [word for setting in (*SETTINGS, "experiment=two") for word in ("--set", setting)]
     command = ["ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
     command += ["--nproc-per-node", "1", "--max-restarts", "3", "--monitor-interval", "0.2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", f"{FIRST}:29400", "--rdzv-id", "toy", "--local-addr"]
-    command += [SECOND if host.endswith("b") else FIRST]
-    command += ["--rdzv-conf", "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2"]
+    leads = host.endswith("a")
+    command += ["--rdzv-endpoint", f"{FIRST}:29400", "--rdzv-id", "toy", "--local-addr", FIRST if leads else SECOND]
+    command += [
+        "--rdzv-conf",
+        f"is_host={int(leads)},keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2",
+    ]
     command += ["train.py", "--config", str(yaml), *words, "main"]
     settings = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with log.open("ab") as out:
