@@ -134,11 +134,13 @@ def with_a_third_model(config: Config, folder: Path) -> Config:
     shutil.copytree(more.models / first, more.models / noisy)
     for precision in PRECISIONS:
         source, target = model_file(more, noisy, precision), predictions_file(more, noisy, precision)
-        table = load_predictions(predictions_file(more, first, precision))
+        known = predictions_file(more, first, precision)
+        table = load_predictions(known)
         logits = table.logits + np.random.default_rng(config.seed).normal(0, 1, table.logits.shape).astype(np.float32)
         save_predictions(target, Predictions(table.rows, logits, {**table.card, "name": noisy}, table.data_hash))
         inputs = {"model": sha256(source), "data": table.data_hash}
         Stamp(target.parent / ".stamps" / f"{target.stem}.json", inputs, [target]).write()  # as if predicted
+        shutil.copystat(known, target)  # no younger than the simulations and times
     return more
 
 
