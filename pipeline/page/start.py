@@ -48,7 +48,8 @@ def settings(host: str, port: int) -> list[tuple[str, object]]:
         ("logger.hideWelcomeMessage", True),
         ("client.toolbarMode", "viewer"),
         ("client.showErrorDetails", "type"),
-        ("theme.light.textColor", "#000000"),  # captions are 60 % of it, and must keep a contrast of 4.5
+        ("theme.light.textColor", "#000000"),  # captions are 60 % of it; with Streamlit's own its contrast is below 4.5
+        ("theme.dark.primaryColor", "#e8606d"),  # of the open tab; likewise
         ("theme.headingFontSizes", json.dumps(HEADINGS)),
         *(("server.allowedHosts", name) for name in LOOPBACK if host in LOOPBACK),
     ]
