@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  cost.py --config config.yaml                                    every model; feature maps over levels of pruning
   cost.py --config config.yaml --model main                       its layers
@@ -19,11 +19,11 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.compression.cost_report import report
 
-    report(config, arguments.model or [])
+    return report(config, arguments.model or [])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  create_config.py pyrenees.yaml                   asks; an empty answer takes the default in [brackets]
   create_config.py pyrenees.yaml --config configs/haute_garonne_insecta.yaml   with the defaults of another file
@@ -22,11 +22,12 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     start = configuration(arguments)
     from pipeline.wizard import create_config
 
     create_config(start, arguments.file, None if arguments.yes else input, arguments.overwrite)
+    return {"config": arguments.file}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import SOME_FAILED, configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  dataset_orchestrator.py --config configs/demo.yaml
   dataset_orchestrator.py --config config.yaml --until match      only find out what matches
@@ -25,11 +25,13 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> int | None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.dataset.stages import run_stages
+    from pipeline.outcome import of_dataset
 
-    return SOME_FAILED if run_stages(config, arguments.until, arguments.only) else None
+    unusable = run_stages(config, arguments.until, arguments.only)
+    return of_dataset(config, unusable, arguments.until or arguments.only)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  deploy.py --config configs/demo.yaml
   python3 output/demo/bundle/classify.py photos/ --topk 5 --out results.csv     (on the device)"""
@@ -20,15 +20,17 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.deploy.bundle import bundle
+    from pipeline.outcome import of_bundle
 
     folder = bundle(config)
     if arguments.single_file:
         from pipeline.deploy.single_file import write_single_file
 
         write_single_file(folder, config.output / "cascade.onnx")
+    return of_bundle(folder)
 
 
 if __name__ == "__main__":

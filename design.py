@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  design.py --config configs/demo.yaml
   eval.py --config output/demo/design/config.yaml         measure the design on test
@@ -17,11 +17,11 @@ def main() -> int:
     return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.evaluation.designing import design
 
-    design(config)
+    return design(config)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.console import SOME_FAILED, configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
@@ -37,23 +37,25 @@ def main() -> int:
     return run(work, given)
 
 
-def work(arguments: argparse.Namespace) -> int | None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.evaluation import channels, compare, features, folder, report, run, speed, stress
+    from pipeline.outcome import of_evaluation, of_folder
 
-    for asked, answer in ((arguments.compare, compare.compare), (arguments.channels, channels.channels)):
-        if asked:
-            answer(config, asked)
-            return None
-    images = arguments.images
-    bad = len(folder.evaluate_folder(config, images)["unreadable"]) if images else run.evaluate(config)
-    measures = (speed.speed, stress.stress, stress.average_views, features.features)
-    for name, measure in zip(MEASURES, measures, strict=True):
+    if arguments.compare:
+        return compare.compare(config, arguments.compare)
+    if arguments.channels:
+        return {"pictures": channels.channels(config, arguments.channels)}
+    root = arguments.images
+    facts = of_folder(folder.evaluate_folder(config, root)) if root else of_evaluation(config, run.evaluate(config))
+    for name, measure in zip(
+        MEASURES, (speed.speed, stress.stress, stress.average_views, features.features), strict=True
+    ):
         if photos := getattr(arguments, name):
             measure(config, photos)
     if arguments.report:
-        report.write_report(config)
-    return SOME_FAILED if bad else None
+        facts = {**facts, "report": report.write_report(config)}
+    return facts
 
 
 if __name__ == "__main__":

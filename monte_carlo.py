@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  monte_carlo.py --config configs/demo.yaml --model both --input_size 160 --runs 10 --samples 500 --out_prefix myexp
   monte_carlo.py --config configs/demo.yaml --runs 10000 --samples 1000
@@ -30,7 +30,7 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     given = {
         "monte_carlo.runs": arguments.runs,
         "monte_carlo.samples": arguments.samples,
@@ -40,8 +40,8 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.evaluation.simulation import monte_carlo
 
-    for model in arguments.model:
-        monte_carlo(config, model, arguments.out_prefix, arguments.input_size or ())
+    sizes = arguments.input_size or ()
+    return {model: monte_carlo(config, model, arguments.out_prefix, sizes) for model in arguments.model}
 
 
 if __name__ == "__main__":

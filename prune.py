@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from pipeline.cluster import Engine
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  prune.py --config config.yaml                                  every model, by prune.ratios
   prune.py --config config.yaml --model main --ratios .05 .1 .15 .2 .25 .3 .35 .4 .45 .5
@@ -42,15 +42,17 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     for key in ("ratios", *SHORTCUTS, "importance", "scope"):
         if (value := getattr(arguments, key)) is not None:
             arguments.overrides.append(f"prune.{key}={value}")
     config = configuration(arguments)
     from pipeline.compression.pruned import prune_models
+    from pipeline.outcome import of_training
     from pipeline.training.run import retrain
 
-    prune_models(config, arguments.model, retrain, arguments.retrain, Engine.chosen(arguments))
+    engine = Engine.chosen(arguments)
+    return of_training(prune_models(config, arguments.model, retrain, arguments.retrain, engine))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  quantize.py --config configs/demo.yaml                 every trained model of the experiment
   quantize.py --config config.yaml --model main
@@ -21,11 +21,12 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.compression.run import quantize_models
+    from pipeline.outcome import of_exports
 
-    quantize_models(config, arguments.model)
+    return of_exports(quantize_models(config, arguments.model))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import SOME_FAILED, configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  run.py --config configs/demo.yaml
   run.py --config config.yaml --set main.model=mobilenetv3_large_100 --set experiment=mobilenet"""
@@ -18,11 +18,14 @@ def main() -> int:
     return run(work, parser(__doc__ or "", EXAMPLES).parse_args())
 
 
-def work(arguments: argparse.Namespace) -> int | None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.everything import run_everything
+    from pipeline.outcome import of_bundle, of_evaluation
 
-    return SOME_FAILED if run_everything(config) else None
+    unusable = run_everything(config)
+    found = {**of_evaluation(config, unusable), **of_bundle(config.output / "bundle")}
+    return {**found, "report": config.output / "report.html"}
 
 
 if __name__ == "__main__":

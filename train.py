@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import DONE, SOME_FAILED, configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 from pipeline.errors import ConfigError
 
 EXAMPLES = """  train.py --config configs/demo.yaml main
@@ -34,7 +34,7 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> int:
+def work(arguments: argparse.Namespace) -> Facts:
     if arguments.role != "cache" and (arguments.start_rank or arguments.threshold):
         raise ConfigError("--threshold and --start_rank choose the species of a cache; others know theirs")
     if (arguments.role == "retrain") != bool(arguments.name):
@@ -42,18 +42,18 @@ def work(arguments: argparse.Namespace) -> int:
     if len(set(arguments.img_size or [])) > 1:
         raise ConfigError(f"--img_size {arguments.img_size}: the network's input is square, give one side")
     given = {name: getattr(arguments, name) for name in SHORTCUTS} | {"threshold": arguments.threshold}
-    if arguments.img_size:
-        given["recipe.size"] = arguments.img_size[0]
+    given["recipe.size"] = (arguments.img_size or [None])[0]
     section = "prune.retrain" if arguments.role == "retrain" else arguments.role
     arguments.overrides += [f"{section}.{key}={value}" for key, value in given.items() if value is not None]
     config = configuration(arguments)
-    from pipeline.training.run import left_out, retrain, train_role
+    from pipeline.outcome import of_training
+    from pipeline.training.run import retrain, train_role
 
     if arguments.role == "retrain":
         folders = [retrain(config, name) for name in arguments.name]
     else:
         folders = train_role(config, arguments.role, arguments.start_rank)
-    return SOME_FAILED if left_out(folders) else DONE
+    return of_training(folders)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from pipeline.cluster import Engine
-from pipeline.console import configuration, parser, run
+from pipeline.console import DONE, Facts, configuration, parser, run
 
 EXAMPLES = """  train_multiple.py --config config.yaml --set 'sweep={cache.threshold: [0.2, 0.5, 0.6]}'
   train_multiple.py --config config.yaml --set 'sweep={cache.start_ranks: [[0], [7], [14]], cache.lr: [0.001, 0.002]}'
@@ -20,11 +20,12 @@ def main() -> int:
     return run(work, arguments.parse_args())
 
 
-def work(arguments: argparse.Namespace) -> int:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.sweep import train_members
 
-    return train_members(config, Engine.chosen(arguments))
+    failed = train_members(config, Engine.chosen(arguments)) != DONE
+    return {"failed": failed, "table": config.output / "sweep_train.csv"}
 
 
 if __name__ == "__main__":

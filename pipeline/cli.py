@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -39,12 +41,14 @@ start with `ommatidia run --config configs/demo.yaml`, the whole job on an embed
 
 def main() -> int:
     """Run `ommatidia COMMAND ARGUMENTS`; a command may also be named as its script is (`train.py`)."""
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help", "--version"):
         print(f"ommatidia {__version__}" if name == "--version" else usage())
         return DONE
     known = scripts()
-    command = next((key for key, path in known.items() if name.removesuffix(".py") in (key, path.stem)), None)
+    command = _command(name)
     if not command:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
@@ -53,6 +57,27 @@ def main() -> int:
     del sys.argv[0]
     runpy.run_path(str(known[command]), run_name="__main__")  # ends with the script's sys.exit
     return DONE
+
+
+def _command(name: str) -> str | None:
+    """The command of this name, or of the script of this name."""
+    return next((key for key, path in scripts().items() if name.removesuffix(".py") in (key, path.stem)), None)
+
+
+def _complete() -> None:
+    """Tell the shell the commands; where one is typed already, leave it to its script to tell its arguments."""
+    typed = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    done = typed.split()[1:] if typed.endswith(" ") else typed.split()[1:-1]
+    if done and _command(done[0]):
+        os.environ["_ARGCOMPLETE"] = "2"  # the words that belong to the script begin with the second one
+        sys.argv = ["ommatidia", done[0]]
+        return
+    import argcomplete
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("command", choices=list(scripts()))
+    argcomplete.autocomplete(parser)  # ends the process
 
 
 def _summary(path: Path) -> str:

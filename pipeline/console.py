@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
+import json
 import logging
+import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.edge.errors import BundleError
 from pipeline.errors import PipelineError
@@ -18,15 +23,34 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 T = TypeVar("T")
-DONE, FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+Facts = Mapping[
+    str, Any
+]  # what a command leaves: paths, figures, "failed" (how many items did), "next" (the next command)
+DONE, FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 SHIPPED = Path(__file__).with_name("scripts")  # in an installed package: the scripts, and the example configurations
 EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong usage or config, 3 done but some items failed"
 log = logging.getLogger("ommatidia")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Also answers the shell that asks what could be typed next (argcomplete), and names what was nearly typed."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)  # ends the process
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return given
+
+
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
     """The arguments that every script takes; add the script's own ones to it."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         description=description,
         epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -35,7 +59,10 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     result.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides", help="override; repeatable"
     )
-    result.add_argument("--verbose", action="store_true", help="more lines, and tracebacks")
+    lines = result.add_mutually_exclusive_group()
+    lines.add_argument("--verbose", action="store_true", help="more lines, and tracebacks")
+    lines.add_argument("--quiet", action="store_true", help="no lines but warnings and errors")
+    result.add_argument("--json", action="store_true", help="at the end one JSON object on stdout, for programs")
     return result
 
 
@@ -43,7 +70,8 @@ def configuration(arguments: argparse.Namespace) -> Config:
     """The resolved configuration of a script's arguments."""
     from pipeline.config import load_config  # not at import: --help must answer at once
 
-    overrides = [*arguments.overrides, *(["global.verbose=true"] if arguments.verbose else [])]
+    asked = [f"global.verbose={arguments.verbose}".lower()] if arguments.verbose or arguments.quiet else []
+    overrides = [*arguments.overrides, *asked]
     path, shipped = arguments.config, SHIPPED / arguments.config
     if not path.exists() and shipped.exists():
         log.info("no %s here; taking the one that came with the package", path)
@@ -54,33 +82,52 @@ def configuration(arguments: argparse.Namespace) -> Config:
     return config
 
 
-def run(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Do the work of a script; its errors become one sentence on stderr and an exit code."""
+def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: argparse.Namespace) -> int:
+    """Do the work of a script; its errors become one sentence on stderr and an exit code.
+
+    work gives the exit code or the facts that --json tells: then the code is SOME_FAILED where "failed" is not 0.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # of libraries: warnings only
-    log.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)  # configuration() heeds global.verbose too
+    # configuration() heeds global.verbose too
+    log.setLevel(logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO)
+    start = time.monotonic()
+    facts: Facts = {}
+    error: str | None = None
     try:
-        return work(arguments) or DONE
-    except PipelineError as error:
+        with contextlib.redirect_stdout(sys.stderr if arguments.json else sys.stdout):
+            found = work(arguments)
+        facts = found if isinstance(found, Mapping) else {}
+        code = found if isinstance(found, int) else SOME_FAILED if facts.get("failed") else DONE
+        if "next" in facts and sys.stderr.isatty():
+            log.info("next: %s", facts["next"])
+    except (PipelineError, BundleError, OSError) as problem:
         if log.isEnabledFor(logging.DEBUG):
             traceback.print_exc()
+        code, error = getattr(problem, "exit_code", FAILED), _sentence(problem)
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:  # disk full, no permission: the system's words name the file
-        if log.isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
-        print(f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
+        code, error = INTERRUPTED, "interrupted; what is finished is kept, the same command goes on from there"
+        print(error, file=sys.stderr)
+    if arguments.json and os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first one tells
+        told = {"exit_code": code, "seconds": round(time.monotonic() - start, 3), "error": error, **facts}
+        print(json.dumps(told, ensure_ascii=False, default=str))
+    return code
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:  # disk full, no permission: the system's words name the file
+        return f"{error.strerror}: {error.filename}"
+    return str(error)
+
+
+def leave_interrupts() -> None:
+    """To begin a worker process with: Ctrl-C, which every process of the terminal gets, is answered by the first one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def progress(items: Iterable[T], total: int, title: str, every: float = 30.0) -> Iterator[T]:
     """Show a bar on a terminal, and a plain line every `every` seconds elsewhere."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, desc=title, leave=False, dynamic_ncols=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,11 +33,11 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser("Do it.", "  do.py").parse_args(words)
 
 
-def fails_with(error: BaseException) -> int:
+def fails_with(error: BaseException, *words: str) -> int:
     def work(_: argparse.Namespace) -> None:
         raise error
 
-    return run(work, arguments())
+    return run(work, arguments(*words))
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
@@ -50,7 +53,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         (ConfigError("key x is wrong"), 2, "error: key x is wrong\n"),
         (OSError(28, "No space left on device", "/x/y"), 1, "error: No space left on device: /x/y\n"),
         (OSError("broken"), 1, "error: broken\n"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command continues\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what is finished is kept, the same command goes on from there\n"),
     ],
 )
 def test_error_is_one_line_on_stderr(
@@ -58,6 +61,81 @@ def test_error_is_one_line_on_stderr(
 ) -> None:
     assert fails_with(error) == code
     assert capsys.readouterr() == ("", words)
+
+
+def test_facts_are_the_exit_code_and_with_json_one_object_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(_: argparse.Namespace) -> dict[str, object]:
+        print("a library prints")
+        return {"failed": 2, "folder": Path("output") / "é", "accuracy": 0.5}
+
+    assert run(work, arguments()) == SOME_FAILED
+    assert capsys.readouterr() == ("a library prints\n", "")
+    assert run(work, arguments("--json")) == SOME_FAILED
+    told, lines = capsys.readouterr()
+    assert lines == "a library prints\n"
+    assert len(told.splitlines()) == 1
+    found = json.loads(told)
+    assert found.pop("seconds") >= 0
+    assert found == {"exit_code": 3, "error": None, "failed": 2, "folder": "output/é", "accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(DataError("no photos"), 1), (ConfigError("no"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_json_also_tells_what_went_wrong(capsys: pytest.CaptureFixture[str], error: BaseException, code: int) -> None:
+    assert fails_with(error, "--json") == code
+    told, sentence = capsys.readouterr()
+    found = json.loads(told)
+    assert found["exit_code"] == code
+    assert found["error"] in sentence
+
+
+@pytest.mark.parametrize(("flag", "told"), [("--quiet", ["careful"]), ("--verbose", ["news", "careful"])])
+def test_quiet_tells_warnings_alone(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, flag: str, told: list[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("global: {verbose: true}")
+
+    def work(given: argparse.Namespace) -> None:
+        configuration(given)
+        log.info("news")
+        log.warning("careful")
+
+    assert run(work, arguments(flag, "--config", str(tmp_path / "c.yaml"))) == 0
+    assert caplog.messages == told
+
+
+def test_the_next_command_is_told_on_a_terminal_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal, told in ((False, []), (True, ["next: eval.py"])):
+        monkeypatch.setattr("sys.stderr.isatty", lambda answer=terminal: answer)
+        assert run(lambda _: {"next": "eval.py"}, arguments()) == 0
+        assert caplog.messages == told
+
+
+INTERRUPTED = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pipeline.console import leave_interrupts, parser, run
+
+def work(arguments):
+    with ProcessPoolExecutor(2, initializer=leave_interrupts) as pool:
+        for _ in pool.map(time.sleep, [0.1] * 500):
+            print("working", flush=True)
+
+sys.exit(run(work, parser("Do it.", "  do.py").parse_args(["--quiet"])))
+"""
+
+
+def test_ctrl_c_is_one_line_although_worker_processes_get_it_too() -> None:
+    begin = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=ROOT, **begin) as running:  # type: ignore[call-overload]
+        assert running.stdout.readline() == "working\n"
+        os.killpg(running.pid, signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert told == "interrupted; what is finished is kept, the same command goes on from there\n"
 
 
 def test_own_mistakes_keep_their_traceback() -> None:

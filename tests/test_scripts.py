@@ -162,6 +162,8 @@ def test_run_does_all_steps_in_order_and_tells_of_bad_photos(
         return lambda config, *more: steps.append(" ".join((name, *more))) or result
 
     results = {"run_stages": unusable, "evaluate": lost, "train_role": []}
+    monkeypatch.setattr("pipeline.outcome.of_evaluation", lambda config, failed: {"failed": failed})
+    monkeypatch.setattr("pipeline.outcome.of_bundle", lambda folder: {"bundle": folder})
     for name in ("run_stages", "train_role", "quantize_models", "evaluate", "monte_carlo", "bundle", "write_report"):
         monkeypatch.setattr(f"pipeline.everything.{name}", step(name, results.get(name)))
     assert script("run", ["--config", str(toy.yaml)], monkeypatch) == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +23,7 @@ from pipeline.models.checkpoint import ModelCard, load_model
 SMALLEST_KB = 1.0  # below that the colours end
 
 
-def report(config: Config, names: Sequence[str]) -> None:
+def report(config: Config, names: Sequence[str]) -> dict[str, Any]:
     """Count the named models, or all of the experiment; tables and pictures go to output/<experiment>/cost/.
 
     Named models are also told layer by layer, and two of them side by side.
@@ -45,13 +46,15 @@ def report(config: Config, names: Sequence[str]) -> None:
             card.name, card.recipe.size, total.macs / 1e6, total.parameters / 1e6, total.peak_bytes / 1e3,
             total.peak_elements / 1e3, in_place / 1e3,
         )  # fmt: skip
-    write_json(folder / "cost.json", {"experiment": config.experiment, "models": totals})
+    result = {"experiment": config.experiment, "models": totals}
+    write_json(folder / "cost.json", result)
     if len(names) == 2:
         (first, _), (second, _) = found
         _side_by_side(folder / f"shapes_{names[0]}_{names[1]}.csv", names, compare(first, second))
     for unpruned, levels in _families([card for _, card in found]).items():
         heat_map({name: tables[name] for name in levels}, unpruned, folder / f"feature_maps_{unpruned}.png")
     log.info("cost      tables and pictures: %s", folder)
+    return result
 
 
 def heat_map(tables: Mapping[str, pd.DataFrame], unpruned: str, path: Path) -> None:

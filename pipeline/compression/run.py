@@ -44,12 +44,13 @@ def trained_models(config: Config) -> list[Path]:
     return sorted(folders, key=lambda f: (cards[f].role == "main", cards[f].window or (0, 0), f.name))
 
 
-def quantize_models(config: Config, names: list[str] | None = None) -> None:
-    """Export and quantize the named models of the experiment, or all; what is up to date is skipped."""
+def quantize_models(config: Config, names: list[str] | None = None) -> list[Path]:
+    """Export and quantize the named models of the experiment, or all; what is up to date is skipped. Returns the folders."""
     manifest = learnt_manifest(config)
     folders = [config.models / name for name in names] if names else trained_models(config)
     for folder in folders:
         _one(config, manifest, folder)
+    return folders
 
 
 def _one(config: Config, manifest: Manifest, folder: Path) -> None:

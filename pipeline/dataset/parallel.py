@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from pipeline.console import leave_interrupts
+
 T = TypeVar("T")
 R = TypeVar("R")
 FEW = 200  # photos: not worth starting processes
@@ -19,6 +21,6 @@ def mapped(work: Callable[[T], R], items: Sequence[T], workers: int, few: int = 
     if workers <= 1 or len(items) < few:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=leave_interrupts) as pool:
         for start in range(0, len(items), BATCH):
             yield from pool.map(work, items[start : start + BATCH], chunksize=chunk)

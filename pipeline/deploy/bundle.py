@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 import pipeline.edge
 import pipeline.field
 from pipeline.config import Config
 from pipeline.console import log
+from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.stages.download import LEDGER
+from pipeline.deploy.cards import data_card, model_card
 from pipeline.edge.cascade import FORMAT_VERSION, Cascade, load_cascade
 from pipeline.edge.model import Model
 from pipeline.errors import ModelError
@@ -93,7 +97,10 @@ def bundle(config: Config) -> Path:
     _labels(building / "labels.csv", stages)
     _code(building)
     write_text(building / "README.md", _readme(description))
-    load_cascade(building)
+    told = [stage.model.card for stage in load_cascade(building).stages]
+    species = pd.read_csv(config.output / "evaluation" / "report_cascade.csv")
+    write_text(building / "MODEL_CARD.md", model_card(description, metrics, told, species))
+    write_text(building / "DATA_CARD.md", _data_card(config))
     files = _files(building)
     if _files(target) == files:
         shutil.rmtree(building)
@@ -163,6 +170,13 @@ def _code(folder: Path) -> None:
     write_text(folder / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in PACKAGES))
 
 
+def _data_card(config: Config) -> str:
+    path = config.dataset_dir / LEDGER
+    ledger = pd.read_parquet(path) if path.is_file() else None
+    manifest = experiment_manifest(config)
+    return data_card(config.experiment, manifest, config.global_.included_classes, ledger)
+
+
 def _when(rule: dict[str, Any]) -> str:
     if not rule["threshold"]:
         return "answers all that it knows"
@@ -198,4 +212,6 @@ Chosen on other photos: {m["promise"]}.
 
 Each result has: path, status (ok or failed), failures, species, score, stage (which model answered), topk, and ms for
 decoding, preparing and each model asked. A photo that cannot be read is a row with its reason; the exit code is then 3.
+
+What it is for and not for, its limits and licences: MODEL_CARD.md; the photos it learnt from: DATA_CARD.md.
 """

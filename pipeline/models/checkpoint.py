@@ -105,7 +105,9 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
 def read_card(folder: Path) -> ModelCard:
     """The card of a model folder; its absence says which command makes it."""
     if not (folder / CARD).is_file():
-        raise ModelError(f"no trained model in {folder}; run train.py with the same --config first")
+        there = ", ".join(sorted(path.parent.name for path in folder.parent.glob(f"*/{CARD}")))
+        hint = f", or choose of {there}" if there else ""
+        raise ModelError(f"no trained model in {folder}; run train.py with the same --config first{hint}")
     try:
         return ModelCard.from_dict(read_json(folder / CARD, "model card"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import COLOURS, Experiment, write_experiment, write_model, write_photo
+from toy import COLOURS, PHOTOS, Experiment, write_experiment, write_model, write_photo
 
 import pipeline.edge
 import pipeline.field
@@ -26,14 +26,16 @@ from pipeline.deploy.bundle import bundle
 from pipeline.edge.cascade import load_cascade
 from pipeline.errors import DataError, ModelError
 from pipeline.evaluation import metrics
+from pipeline.evaluation.experiment import with_interval
 from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluate
 
 EDGE = sorted(path.name for path in Path(pipeline.edge.__file__).parent.glob("*.py"))
 FIELD = sorted(path.name for path in Path(pipeline.field.__file__).parent.glob("*.py"))
 PROMISED = {
-    "README.md", "self_test.png", "cascade.json", "classify.py", "labels.csv", "requirements.txt",
-    "cache_0.5_0.onnx", "main.onnx", *(f"edge/{name}" for name in EDGE), *(f"field/{name}" for name in FIELD),
+    "README.md", "MODEL_CARD.md", "DATA_CARD.md", "self_test.png", "cascade.json", "classify.py", "labels.csv",
+    "requirements.txt", "cache_0.5_0.onnx", "main.onnx",
+    *(f"edge/{name}" for name in EDGE), *(f"field/{name}" for name in FIELD),
 }  # fmt: skip
 
 
@@ -137,6 +139,29 @@ def test_readme_names_the_command_and_the_figures(config: Config) -> None:
     assert "python3 classify.py photos/ --topk 5 --out results.csv" in text
     assert f"accuracy {measured['accuracy']:.3f}" in text
     assert "1. `cache_0.5_0.onnx`: 3 labels" in text
+
+
+def test_the_model_card_tells_use_limits_licences_and_the_measured_figures(config: Config) -> None:
+    text = (bundle(config) / "MODEL_CARD.md").read_text(encoding="utf-8").replace("\\", "")
+    figures = read(config.output / "metrics.json")
+    cascade, main = figures["cascade"]["int8"], figures["models"]["main"]["int8"]
+    for part in ("Intended use", "Not intended", "Figures", "Stages", "Limits", "Species it knows least", "Licences"):
+        assert f"## {part}" in text
+    assert f"| accuracy | {with_interval(cascade, 'accuracy')} |" in text
+    assert f"| accuracy of main alone | {with_interval(cascade, 'main_alone_accuracy')} |" in text
+    assert f"| {with_interval(main, 'accuracy')} | {with_interval(main, 'macro_f1')} |" in text
+    assert cascade["promise"] in text
+    worst = text[text.index("Species it knows least") :]
+    assert sum(species in worst for species in COLOURS) == len(COLOURS)
+
+
+def test_the_data_card_tells_species_licences_and_no_photo(config: Config, experiment: Experiment) -> None:
+    text = (bundle(config) / "DATA_CARD.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "photos came as files. They keep their photographers' licences" in text
+    for species, n in PHOTOS.items():
+        assert f"| {species} | Insecta |" in text
+        assert f" | {n} |" in text
+    assert ".png" not in text
 
 
 def test_the_same_inputs_give_the_same_bytes(config: Config) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.console import leave_interrupts
 from pipeline.dataset.demo.photo import draw_photo
 from pipeline.dataset.demo.species import NEVER_DRAWN, SPECIES
 from pipeline.errors import DataError
@@ -109,6 +110,6 @@ def write_photos(photos: Path, seed: int, numbers: Sequence[tuple[int, int]], wo
             write(number)
         return
     # Spawned, not forked: the caller may hold threads (torch), and a fork of those can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts) as pool:
         for _ in pool.map(write, numbers, chunksize=25):
             pass

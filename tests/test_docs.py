@@ -1,0 +1,147 @@
+"""The commands that the documentation shows are run, word for word, where configs/demo.yaml is a smaller demo.
+
+Slow (a minute of processor time), so only where OMMATIDIA_SLOW is set; that each command's words are understood is tested
+always, by test_readme.py. What is not run has its reason here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.dataset.demo import make_demo
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_RUN = {
+    r"configs/(haute_garonne|cub200|inat2021|animals15)": "wants photos that are not part of the project, and hours",
+    r"region\.source=check_list": "asks a server",
+    r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
+    r"^make ": "sets up what runs these tests",
+    r"--(watch|camera)": "waits for photos for ever",
+    r"^(scp|ssh|sudo|systemctl|journalctl|exit|uname)\b": "is for another machine",
+    r"^(python3 -m venv|\S*pip install|cd|mkdir|python3 --version)": "prepares a place for others",
+}
+
+
+def lines(page: Path) -> list[str]:
+    """The commands of a page, a line each, in their order; those in blocks of another language are no commands."""
+    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    given = [re.sub(r"\s+", " ", line).strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in given if line]
+
+
+def reason(line: str) -> str | None:
+    """Why a command is not run."""
+    return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, line)), None)
+
+
+def runnable(page: Path) -> list[str]:
+    return [line for line in lines(page) if not reason(line)]
+
+
+SHOWN = {page.name: runnable(page) for page in PAGES if runnable(page)}
+
+
+def test_every_reason_has_a_command() -> None:
+    everything = [line for page in PAGES for line in lines(page)]
+    for pattern, why in NOT_RUN.items():
+        assert any(re.search(pattern, line) for line in everything), why
+
+
+def test_every_guide_has_commands_that_are_run() -> None:
+    assert {"index.md", "photos.md", "choosing.md", "report.md", "device.md", "region.md"} <= set(SHOWN)
+    assert sum(map(len, SHOWN.values())) >= 25
+
+
+# run ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it, with a demo of small networks that has been through the quick start."""
+    if not os.environ.get("OMMATIDIA_SLOW"):
+        pytest.skip("slow; set OMMATIDIA_SLOW=1")
+    folder = tmp_path_factory.mktemp("place")
+    demo = make_demo(folder / "data" / "demo", seed=0, scale=0.08, workers=1)
+    shutil.copytree(demo.photos, folder / "photos")
+    (folder / "configs").mkdir()
+    common = {"recipe": {"size": 64, "crop": 1.0}, "batch_size": 16, "workers": 0, "epochs": 1, "warmup_epochs": 0}
+    settings = {
+        "global": {"included_classes": ["Arachnida", "Insecta"]},
+        "paths": {
+            "src_dataset": "data/demo/photos",
+            "dst_dataset": "data/demo_region",
+            "web_crawl_output_json": "data/demo/region_species.json",
+        },
+        "train_val_split": {"train_size": 0.6, "val_size": 0.2, "random_state": 0},
+        "dataset": {"workers": 1},
+        "main": {"model": "test_efficientnet", **common},
+        "cache": {**common, "distill": {"teacher": "main"}},
+        "quantize": {"calibration_images": 16, "parity_images": 8},
+        "route": {"max_drop": 0.5},
+        "monte_carlo": {"runs": 100, "samples": 50},
+    }
+    (folder / "configs" / "demo.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    shutil.copy(ROOT / "config.yaml", folder)
+    run_all("index.md", folder)
+    return folder
+
+
+def run_all(page: str, folder: Path) -> None:
+    for line in SHOWN[page]:
+        code, told = run(line, folder)
+        assert code == 0, f"{page}: {line}\n{told}"
+
+
+def run(line: str, folder: Path) -> tuple[int, str]:
+    """Run a line: the project's commands in this process, those of the bundle in one of their own, in the bundle."""
+    words = shlex.split(line, comments=True)
+    if words[1] == "classify.py":
+        bundle = folder / "output" / "demo" / "bundle"
+        shutil.copytree(folder / "photos", bundle / "photos", dirs_exist_ok=True)
+        done = subprocess.run([sys.executable, *words[1:]], cwd=bundle, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+    script = cli.scripts()[words[1]] if words[0] == "ommatidia" else ROOT / words[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script.name, *words[2:]])
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0), "see the captured lines"
+    raise AssertionError("a script ends with sys.exit")
+
+
+@pytest.mark.parametrize("page", sorted(set(SHOWN) - {"index.md"}))
+def test_the_commands_of_the_page_work(page: str, place: Path) -> None:
+    run_all(page, place)
+
+
+def test_the_quick_start_leaves_what_it_says(place: Path) -> None:
+    for name in ("report.html", "dataset/data_card.html", "bundle/classify.py", "monte_carlo"):
+        assert (place / "output" / "demo" / name).exists(), name
+
+
+def test_the_service_of_the_device_calls_classify_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pipeline.edge.classify import _parse
+
+    text = (ROOT / "docs" / "device.md").read_text(encoding="utf-8")
+    [unit] = re.findall(r"^```ini\n(.*?)^```", text, re.M | re.S)
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    assert settings["ExecStart"].startswith(f"{settings['WorkingDirectory']}/.venv/bin/python classify.py ")
+    (tmp_path / "incoming").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = _parse(shlex.split(settings["ExecStart"])[2:])
+    assert given.watch and given.out == Path("results.csv")
+    assert settings["SuccessExitStatus"] == "130"
