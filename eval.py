@@ -48,14 +48,11 @@ def work(arguments: argparse.Namespace) -> Facts:
         return {"pictures": channels.channels(config, arguments.channels)}
     root = arguments.images
     facts = of_folder(folder.evaluate_folder(config, root)) if root else of_evaluation(config, run.evaluate(config))
-    for name, measure in zip(
-        MEASURES, (speed.speed, stress.stress, stress.average_views, features.features), strict=True
-    ):
+    measures = (speed.speed, stress.stress, stress.average_views, features.features)
+    for name, measure in zip(MEASURES, measures, strict=True):
         if photos := getattr(arguments, name):
             measure(config, photos)
-    if arguments.report:
-        facts = {**facts, "report": report.write_report(config)}
-    return facts
+    return {**facts, "report": report.write_report(config)} if arguments.report else facts
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ NOT_RUN = {
     r"region\.source=check_list": "asks a server",
     r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
-    r"--(watch|camera)": "waits for photos for ever",
+    r"--(watch|camera)|^ommatidia (app|serve)|^curl": "waits for photos for ever, or is a call to what does",
+    r"--address": "needs a cluster",
     r"^(scp|ssh|sudo|systemctl|journalctl|exit|uname)\b": "is for another machine",
     r"^(python3 -m venv|\S*pip install|cd|mkdir|python3 --version)": "prepares a place for others",
 }
