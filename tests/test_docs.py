@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.dataset.demo import make_demo
+from pipeline.dataset.demo.make import make_demo
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
