@@ -115,7 +115,7 @@ def test_the_next_command_is_told_on_a_terminal_alone(
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pipeline.console import leave_interrupts, parser, run
 
@@ -124,6 +124,7 @@ def work(arguments):
         for _ in pool.map(time.sleep, [0.1] * 500):
             print("working", flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 sys.exit(run(work, parser("Do it.", "  do.py").parse_args(["--quiet"])))
 """
 
