@@ -76,6 +76,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     demo = make_demo(folder / "data" / "demo", seed=0, scale=0.08, workers=1)
     shutil.copytree(demo.photos, folder / "photos")
+    first, *others = sorted(demo.photos.rglob("*.jpg"))[:3]
+    shutil.copy(first, folder / "my_photo.jpg")
+    (folder / "more_photos").mkdir()
+    for photo in others:
+        shutil.copy(photo, folder / "more_photos")
     (folder / "configs").mkdir()
     common = {"recipe": {"size": 64, "crop": 1.0}, "batch_size": 16, "workers": 0, "epochs": 1, "warmup_epochs": 0}
     settings = {
