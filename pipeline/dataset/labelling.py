@@ -53,8 +53,10 @@ def label(settings: Labels, composition: Composition, threshold: float) -> Label
         names = [DOMINANT, OTHER]
     else:
         names = [*chosen, OTHER]
-    if not names:
-        raise DataError("every species is dominant, so labels.mode just_other leaves none; lower dominant_threshold")
+    if not names or (names == [DOMINANT, OTHER] and len(chosen) == len(everything)):
+        raise DataError(
+            f"every species is dominant, so labels.mode {settings.mode} leaves none; lower dominant_threshold"
+        )
     counts = {name: photos.get(name, 0) for name in names}
     if DOMINANT in counts and settings.mode == "binary":
         counts[DOMINANT] = sum(photos[name] for name in chosen)

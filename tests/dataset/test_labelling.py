@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -162,8 +162,12 @@ def test_just_other() -> None:
         "Sturnus vulgaris": 10,
         "Pieris rapae": 250,
     }
-    with pytest.raises(DataError, match="every species is dominant, so labels.mode just_other leaves none"):
-        label(Labels(mode="just_other"), {"A": {"x": 5, "y": 5}}, 0.5)
+
+
+@pytest.mark.parametrize("mode", ["just_other", "binary"])
+def test_nothing_left_that_is_not_dominant_is_told(mode: Literal["just_other", "binary"]) -> None:
+    with pytest.raises(DataError, match=f"every species is dominant, so labels.mode {mode} leaves none; lower"):
+        label(Labels(mode=mode), {"A": {"x": 5, "y": 5}}, 0.5)
 
 
 def test_binary() -> None:

@@ -1,6 +1,6 @@
 """Two network namespaces play two hosts that train as one; one of them is cut off and started again.
 
-It needs root, iproute2 and about two minutes of processor time: it runs where OMMATIDIA_TWO_HOSTS=1.
+It needs root, iproute2 and some 40 seconds of processor time: it runs where OMMATIDIA_TWO_HOSTS=1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pipeline.training.run import train_role
 ROOT = Path(script.__file__).parent
 SETTINGS = (
     "main.model=test_convnext",
-    "main.epochs=30",
+    "main.epochs=12",
     "main.batch_size=7",
     "main.recipe.size=32",
-    "main.patience=30",
+    "main.patience=12",
 )
 FIRST, SECOND = "192.0.2.1", "192.0.2.2"  # for documentation: nobody's
 WAIT = 600  # seconds
@@ -42,7 +42,7 @@ def ip(*words: str) -> None:
 def hosts() -> Iterator[tuple[str, str]]:
     """Two namespaces with a cable between them; its ends are called `cable` in both."""
     if os.environ.get("OMMATIDIA_TWO_HOSTS") != "1":
-        pytest.skip("takes minutes; OMMATIDIA_TWO_HOSTS=1 runs it")
+        pytest.skip("takes a while; OMMATIDIA_TWO_HOSTS=1 runs it")
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("namespaces need root and iproute2")
     names = f"ommatidia{os.getpid()}a", f"ommatidia{os.getpid()}b"
