@@ -104,6 +104,7 @@ def test_all_that_is_promised_is_there(whole: Path) -> None:
     output = whole / "output" / "toy"
     promised = [output / "dataset" / f"{name}.parquet" for name in ("dataset_manifest", "train", "val", "test")]
     promised += [output / "dataset" / "plots" / "splits.png", output / "metrics.json", output / "config.yaml"]
+    promised += [output / "report.html", output / "report.md"]
     promised += [output / "monte_carlo" / name for name in ("toy_both.json", "toy_both_runs.csv")]
     promised += [output / "bundle" / name for name in ("cascade.json", "classify.py", "main.onnx", f"{CACHE}.onnx")]
     for model in (CACHE, "main"):
@@ -137,7 +138,7 @@ def test_a_second_time_every_step_is_up_to_date_and_no_file_changes(
         "train", "train",
         f"quantize  {CACHE}", "quantize  main",
         f"predict   {CACHE}", "predict   main", f"predict   {CACHE}.int8", "predict   main.int8", "eval",
-        f"predict   {CACHE}.int8", "predict   main.int8", "simulate", "deploy",
+        f"predict   {CACHE}.int8", "predict   main.int8", "simulate", "deploy", "report",
     ]  # fmt: skip
     figures = [line for line in told if "up to date" not in line]
     assert all(line.startswith(("monte carlo of both", "  ", "done ")) for line in figures)
