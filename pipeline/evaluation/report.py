@@ -43,7 +43,7 @@ def write_report(config: Config) -> Path:
     inputs = {
         "metrics": sha256(config.output / "metrics.json"),
         "results": {str(file): sha256(file) for file in facts.result_files(config) if file.is_file()},
-        "test_sets": {file.name: sha256(file) for file in sorted((config.dataset_dir / TEST_SETS).glob("*"))},
+        "test_sets": {file.name: sha256(file) for file in sorted((config.dataset_dir / TEST_SETS).glob("*.parquet"))},
         "settings": config.dump(),
         "templates": [sha256(file) for file in (HTML, MARKDOWN)],
     }

@@ -153,6 +153,7 @@ def test_a_report_is_written_anew_only_when_something_in_it_changed(
     write_report(config)
     assert lines()[-1] == "report    up to date"
     monte_carlo(config, "big", "more")
+    (config.dataset_dir / "test_sets" / "DI1").mkdir(parents=True)  # as test_sets.export leaves it
     page = write_report(config)
     assert page.stat().st_mtime_ns > written
     assert "more_big" in page.read_text(encoding="utf-8")
