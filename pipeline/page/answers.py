@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import streamlit as st
 
 from pipeline.dataset.manifest import Manifest
@@ -18,7 +17,7 @@ from pipeline.page import occlusion, photos
 from pipeline.page.asking import as_csv, ask, reasons, seen
 from pipeline.pages import markdown, render
 
-TEMPLATE = Path(__file__).with_name("answer.html.jinja")
+ANSWER, MANY = (Path(__file__).with_name(f"{name}.html.jinja") for name in ("answer", "many"))
 WORDS = {"confidence": "confidence", "margin": "lead over the second", "deferral": "score"}  # kinds of rules
 PREVIEW, EXAMPLES = 480, 6  # px; photos
 LOOKED = (
@@ -57,24 +56,12 @@ def _many(cascade: Cascade, given: Sequence[Photo]) -> Photo:
         answers = [_answer(cascade, photo) for photo in given]
     failed = sum(answer.status != "ok" for answer in answers)
     st.header(f"{len(answers)} photos" + (f", {failed} of them cannot be used" if failed else ""), anchor=False)
-    rows = [_row(answer) for answer in answers]
-    st.table(pd.DataFrame(rows), hide_index=True, alt="Photos and their answers")
+    st.html(render(MANY, answers=answers))
     st.download_button("Download as CSV", as_csv(answers), "results.csv", "text/csv", on_click="ignore")
     place = st.selectbox(
         "Look closer at", range(len(given)), format_func=lambda i: f"{i + 1}. {given[i].name}", key="closer"
     )
     return given[place]
-
-
-def _row(answer: Answer) -> dict[str, str]:
-    good = answer.status == "ok"
-    return {
-        "photo": markdown(answer.path),
-        "answer": f"*{markdown(answer.species)}*" if good else markdown("; ".join(answer.failures)),
-        "confidence": f"{answer.score:.1%}" if good else "",
-        "stage": markdown(answer.stage),
-        "ms": f"{answer.ms:.0f}" if good else "",
-    }
 
 
 def _one(cascade: Cascade, photo: Photo, answer: Answer, manifest: Manifest | None) -> None:
@@ -93,7 +80,7 @@ def _one(cascade: Cascade, photo: Photo, answer: Answer, manifest: Manifest | No
             ("in all", answer.ms),
         ]  # fmt: skip
         told = reasons(cascade, photo.content, answer)
-        st.html(render(TEMPLATE, answer=answer, reasons=told, steps=steps, words=WORDS, other=OTHER))
+        st.html(render(ANSWER, answer=answer, reasons=told, steps=steps, words=WORDS, other=OTHER))
     _where_it_looked(cascade, photo, answer)
     if manifest is not None and known:
         _examples(manifest, answer.species)
