@@ -3,7 +3,7 @@
 
     python benchmarks/scale.py FOLDER --config configs/haute_garonne_insecta.yaml --work SCRATCH
 
-FOLDER: photos; the configuration's experiment must have a bundle (run.py). --measure takes some of: loop, ray, rows, cost.
+FOLDER: photos; the configuration's experiment must have a bundle (run.py). --measure: some of loop, ray, rows, cost, cascade.
 Figures are added to results/scale.json. SCRATCH takes the answers, and for `rows` a million names of a thousand drawn photos
 and a toy model that answers the nearest colour, since that measure is of memory and not of a network.
 """
@@ -35,6 +35,7 @@ from toy import COLOURS, cache_colours, write_cascade, write_experiment  # noqa:
 
 from pipeline.bulk.listing import write_listing  # noqa: E402
 from pipeline.config import load_config  # noqa: E402
+from pipeline.edge.cascade import Answer, load_cascade  # noqa: E402
 from pipeline.edge.recipe import decode  # noqa: E402
 from pipeline.edge.results import key  # noqa: E402
 from pipeline.edge.sources import find  # noqa: E402
@@ -225,7 +226,7 @@ def _resident(pid: int) -> float:
 
 
 def cost(given: argparse.Namespace) -> Row:
-    """Processor time of listing a million names, and of decoding a photo as it is and 500 and 2048 px large."""
+    """Processor time of listing a million names, and of decoding a photo as it is and enlarged."""
     names = [f"/photos/{i * 7919 % given.names:09}/medium.jpg" for i in range(given.names)]
     result: Row = {"names": given.names, "sort_cpu_seconds": _cpu(lambda: write_listing(names, given.work / "l", 1000))}
     files = [str(path) for path in find([str(given.folder)])]
@@ -239,6 +240,18 @@ def cost(given: argparse.Namespace) -> Row:
         (folder := given.work / f"{side}px").mkdir()
         result["decode"][f"{side} px"] = _decoding(list(_enlarged(sample, folder, side)))
     return result
+
+
+def cascade(given: argparse.Namespace) -> Row:
+    """Processor time of the whole cascade, from the file to the answer."""
+    files = [str(path) for path in find([str(given.folder)])]
+    sample = [Path(files[i]) for i in np.random.default_rng(0).integers(0, len(files), 400)]
+    bundle = load_cascade(load_config(given.config, given.overrides).output / "bundle")
+    bundle.classify(sample[0])  # the first call takes longer
+    answers: list[Answer] = []
+    cpu = _cpu(lambda: answers.extend(bundle.classify(photo) for photo in sample))
+    main = sum(len(found.infer_ms) == len(bundle.stages) for found in answers)
+    return {"photos": len(sample), "cpu_ms": round(1000 * cpu / len(sample), 3), "reached_main": main / len(sample)}
 
 
 def _enlarged(photos: list[Path], folder: Path, side: int) -> Iterator[Path]:
@@ -263,7 +276,13 @@ def _cpu(work: Callable[[], object]) -> float:
     return round(time.process_time() - start, 3)
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace], Row]] = {"loop": loop, "ray": ray, "rows": many, "cost": cost}
+MEASURES: dict[str, Callable[[argparse.Namespace], Row]] = {
+    "loop": loop,
+    "ray": ray,
+    "rows": many,
+    "cost": cost,
+    "cascade": cascade,
+}
 
 if __name__ == "__main__":
     main()
