@@ -199,7 +199,8 @@ def _readme(description: dict[str, Any]) -> str:
     python3 classify.py photos/ --topk 5 --out results.csv
 
 Called again, the second command goes on where it was stopped: results are appended photo by photo, and a photo that has a
-row is not asked again. `python3 classify.py --help` tells of lists, watched folders and the camera.
+row is not asked again. `python3 classify.py --help` tells of lists, watched folders, the camera, and
+a main model on a server.
 
 Works offline with Python 3.11 or newer and these three packages. Photos are asked of the stages in order; the first one
 that is sure of a species answers:

@@ -50,8 +50,11 @@ class Link:
 
     def __init__(self, url: str, token: str, bundle: Mapping[str, Any]) -> None:
         """bundle: what cascade.json says; the server must name the same species."""
-        parts = urlsplit(url)
-        host, secure = parts.hostname or "", parts.scheme == "https"
+        try:
+            parts = urlsplit(url)
+            host, port, secure = parts.hostname or "", parts.port, parts.scheme == "https"
+        except ValueError as error:
+            raise Refused(f"--main {url!r} is no address: {error}") from error
         if not host or not (secure or (parts.scheme == "http" and _this_machine(host))):
             raise Refused(f"--main must be https://... (http:// only for this machine), not {url!r}")
         self.url, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -59,10 +62,10 @@ class Link:
         if secure:
             context = ssl.create_default_context()
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, parts.port, timeout=TIMEOUT, context=context
+                host, port, timeout=TIMEOUT, context=context
             )
         else:
-            self._connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT)
+            self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
         self._bundle, self._space = bundle, ""
 
     def greet(self) -> None:

@@ -108,11 +108,14 @@ class Spool:
 
     def put(self, key: str, answer: Mapping[str, Any], score: float, photo: bytes) -> None:
         """Keep a photo that its caches answered like this; what the budget has no room for is decided as failed."""
-        cost = (math.ceil(len(photo) / (PAGE - 4)) + 3) * PAGE
+        text = json.dumps(answer)
+        cost = (
+            (math.ceil(len(photo) / (PAGE - 4)) + 1) * PAGE + 2 * (len(text) + len(key)) + 256
+        )  # at most, in whole pages
         with self._transaction():
             number = self._db.execute(
                 "insert into photos (key, score, cost, answer) values (?, ?, ?, ?)",
-                (key, score, cost, json.dumps(answer)),
+                (key, score, cost, text),
             ).lastrowid
             assert number is not None
             self._count(kept=1)

@@ -52,8 +52,8 @@ def application(engine: Engine, experiment: str, token: str | None) -> FastAPI:
 
     async def meant(
         label_space: Annotated[
-            str | None, Header(pattern="^[0-9a-f]{12}$", description="answer only if this is the server's label space")
-        ] = None,
+            str, Header(pattern="^([0-9a-f]{12})?$", description="answer only if this is the server's label space")
+        ] = "",
     ) -> None:
         if label_space and label_space != space:
             raise Refusal(409, f"the photos are for the label space {label_space}; {experiment} here has {space}")
@@ -66,13 +66,13 @@ def application(engine: Engine, experiment: str, token: str | None) -> FastAPI:
     )
     async def classify(request: Request, topk: Annotated[int, Query(ge=1, le=1000)] = 5) -> Answers:
         """Name the species on one photo (the body) or several (a form); a photo that cannot be read says why."""
-        photos = await reader.photos(request)
-        try:
-            answers = await engine.classify([data for _, data in photos], topk)
-        except Full as full:
-            raise Refusal(429, str(full), {"Retry-After": str(full.seconds)}) from full
-        meters.count(answers, sum(len(data) for _, data in photos))
-        told = [Photo.of(*photo, answer) for photo, answer in zip(photos, answers, strict=True)]
+        async with reader.photos(request) as photos:
+            try:
+                answers = await engine.classify([data for _, data in photos], topk)
+            except Full as full:
+                raise Refusal(429, str(full), {"Retry-After": str(full.seconds)}) from full
+            meters.count(answers, sum(len(data) for _, data in photos))
+            told = [Photo.of(*photo, answer) for photo, answer in zip(photos, answers, strict=True)]
         return Answers(request_id=request.state.id, label_space=space, photos=told)
 
     @app.get("/v1/about", dependencies=[allowed], responses=_problems(401))

@@ -14,7 +14,7 @@ KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "im
 class Limits:
     """queue: photos waiting or in work; batch: photos per call of a network; wait_ms: for a batch to fill; timeout: s.
 
-    body_mb is of one request, held_mb of all that are being read at once.
+    body_mb is of one request, held_mb of all that are read and not yet answered.
     """
 
     queue: int = 64

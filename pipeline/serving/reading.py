@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -27,17 +28,25 @@ class _InMemory(MultiPartParser):
 
 
 class Reader:
-    """Reads bodies; `held`: bytes of all that are being read, so that many large requests cannot fill the memory."""
+    """Reads bodies; `held`: bytes of all that are read and not yet answered, so that they cannot fill the memory."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.held, self.most = limits, 0, int(limits.body_mb * 1e6)
 
-    async def photos(self, request: Request) -> list[tuple[str, bytes]]:
+    @asynccontextmanager
+    async def photos(self, request: Request) -> AsyncIterator[list[tuple[str, bytes]]]:
         """(name, bytes) of each photo; a Refusal with 400, 408, 413, 415, 422 or 429 when they cannot be taken."""
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in (FORM, *KINDS):
             raise Refusal(415, f"the body must be {FORM} or one of {', '.join(KINDS)}, not {kind!r}")
         body = bytearray()
+        try:
+            await self._read(body, request)
+            yield await self._parts(request, bytes(body)) if kind == FORM else [("0", bytes(body))]
+        finally:
+            self.held -= len(body)
+
+    async def _read(self, body: bytearray, request: Request) -> None:
         try:
             async with asyncio.timeout(self.limits.timeout):
                 await self._fill(body, request)
@@ -45,9 +54,6 @@ class Reader:
             raise Refusal(408, f"the body did not come within {self.limits.timeout:g} s") from error
         except ClientDisconnect as error:
             raise Refusal(400, "the client went away") from error
-        finally:
-            self.held -= len(body)
-        return await self._parts(request, bytes(body)) if kind == FORM else [("0", bytes(body))]
 
     async def _fill(self, body: bytearray, request: Request) -> None:
         told = request.headers.get("content-length", "")

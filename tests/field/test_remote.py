@@ -295,6 +295,12 @@ def test_photos_and_token_go_nowhere_unprotected(run: Run, capsys: pytest.Captur
         assert "--main must be https://... (http:// only for this machine)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["https://main:eight", "https://[::1", "https://main:99999"])
+def test_addresses_that_are_none(run: Run, capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert run(url) == 1
+    assert "is no address: " in capsys.readouterr().err
+
+
 def test_https_is_verified(run: Run, server: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(server.url.replace("http", "https")) == 3
     assert "SSL" in capsys.readouterr().err

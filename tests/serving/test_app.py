@@ -195,6 +195,17 @@ def test_a_full_queue_is_429_and_recovers(make: Make, gate: threading.Event) -> 
     assert client.post(URL, content=b"", headers=PNG).status_code == 200
 
 
+def test_what_waits_for_its_answer_counts_as_held(make: Make, gate: threading.Event) -> None:
+    client, engine = make(held_mb=0.3)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, URL, content=b"x" * 200_000, headers=PNG)
+        until(lambda: engine.admitted == 1)
+        assert "too much is being sent" in problem(client.post(URL, content=b"x" * 200_000, headers=PNG), 429)
+        gate.set()
+        assert waiting.result().status_code == 200
+    assert client.post(URL, content=b"x" * 200_000, headers=PNG).status_code == 200
+
+
 def test_retry_after_tells_how_long_the_queue_takes(make: Make, gate: threading.Event) -> None:
     client, engine = make()
     engine._seconds = 6.0
