@@ -12,6 +12,8 @@ EXAMPLES = """  explain.py --config configs/demo.yaml                     some t
   explain.py --config configs/demo.yaml my_photo.jpg FOLDER --models main main_p50 --methods gradcam deeplift
   explain.py --config configs/demo.yaml my_photo.jpg --target "Apis mellifera" --methods all
   explain.py --config configs/demo.yaml --check 50          do the maps say more than chance, on 50 test photos?
+  explain.py --config configs/demo.yaml --visualise "Ommatidius decempixelus" 7 --models main   what main wants to see
+  explain.py --config configs/demo.yaml my_photo.jpg --groups 4 --layer blocks.4     channels that answer together
 
 methods: gradcam, guided_gradcam, integrated_gradients, noise_tunnel, gradient_shap, deeplift, saliency, occlusion
 needs the extra: pip install 'ommatidia[explain]'"""
@@ -24,20 +26,34 @@ def main() -> int:
     arguments.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="ways to look, or all")
     arguments.add_argument("--target", metavar="SPECIES", help="what speaks for this species, not for the answer")
     arguments.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
+    arguments.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")
+    arguments.add_argument(
+        "--groups", type=int, metavar="N", help="N groups of channels: where they answer, what they see"
+    )
+    arguments.add_argument(
+        "--layer", metavar="NAME", help="of --visualise's channels and --groups (default: the last map)"
+    )
     given = arguments.parse_args()
-    if given.check is not None and given.check < 2:
-        arguments.error(f"--check takes a number of photos, 2 or more, not {given.check}")
+    for name, least in (("check", 2), ("groups", 1)):
+        if (n := getattr(given, name)) is not None and n < least:
+            arguments.error(f"--{name} takes a number of at least {least}, not {n}")
     return run(work, given)
 
 
 def work(arguments: argparse.Namespace) -> int | None:
     config = configuration(arguments)
-    from pipeline.explaining import faithful, run
+    from pipeline.explaining import faithful, run, visualise
 
-    if arguments.check:
-        return SOME_FAILED if faithful.check(config, arguments.models, arguments.methods, arguments.check) else None
-    given = (arguments.images, arguments.models, arguments.methods, arguments.target)
-    return SOME_FAILED if run.explain(config, *given) else None
+    images, models, layer = arguments.images, arguments.models, arguments.layer
+    if arguments.visualise:
+        return visualise.visualise(config, arguments.visualise, models, layer)
+    if arguments.groups:
+        failed = visualise.explain_groups(config, images, models, arguments.groups, layer)
+    elif arguments.check:
+        failed = faithful.check(config, models, arguments.methods, arguments.check)
+    else:
+        failed = run.explain(config, images, models, arguments.methods, arguments.target)
+    return SOME_FAILED if failed else None
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import __version__
 from pipeline.config import Config
 from pipeline.console import log, progress
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.errors import UnreadableImage
-from pipeline.edge.sources import find
-from pipeline.errors import DataError
 from pipeline.explaining.figure import draw
 from pipeline.explaining.methods import METHODS, check_methods
-from pipeline.explaining.subject import Subject, ask, check_target, load_subjects, telling_photos
-from pipeline.files import Stamp, run_once, safe_name, sha256
+from pipeline.explaining.photos import photos_to_explain
+from pipeline.explaining.subject import Subject, ask, check_target, load_subjects
+from pipeline.files import Stamp, run_once, sha256
 
 DEFAULT = ("gradcam", "integrated_gradients", "saliency", "occlusion")  # each fits every network that has a feature map
 
@@ -34,16 +32,14 @@ def explain(
     if target is not None:
         check_target(subjects, target)
     manifest = experiment_manifest(config)
-    photos = list(find(images)) if images else [manifest.root / path for path in telling_photos(config, manifest)]
-    if not photos:
-        raise DataError(f"no photos to explain in {', '.join(images) or 'the test part'}")
+    photos = photos_to_explain(config, manifest, images)
     truth = {
         (manifest.root / path).resolve(): str(species)
         for path, species in zip(manifest.rows["image_path"], manifest.rows["species"], strict=True)
     }
     folder = config.output / "explanations"
     failed = 0
-    for path, name in progress(zip(photos, names_of(photos, manifest), strict=True), len(photos), "explain"):
+    for name, path in progress(photos.items(), len(photos), "explain"):
         try:
             failed += _explain_one(
                 config, subjects, path, folder / f"{name}.png", chosen, target, truth.get(path.resolve())
@@ -53,19 +49,6 @@ def explain(
             failed += 1
     log.info("explain   %d photos: %s", len(photos), folder)
     return failed
-
-
-def names_of(photos: Sequence[Path], manifest: Manifest) -> list[str]:
-    """A file name for each photo, without ending: from its path, below the data set where it lies there; none twice."""
-    found: list[str] = []
-    before: Counter[str] = Counter()
-    for path in photos:
-        inside = path.is_relative_to(manifest.root)
-        short = path.relative_to(manifest.root) if inside else Path(*path.parts[-2:])
-        name = safe_name("_".join(short.with_suffix("").parts))
-        before[name] += 1
-        found.append(f"{name}_{before[name]}" if before[name] > 1 else name)
-    return found
 
 
 def _explain_one(

@@ -1,4 +1,4 @@
-"""A trained model to be asked: its answer on a photo, and its maps; which photos to ask when none is named."""
+"""A trained model to be asked: its answer on a photo, and its maps."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import Manifest
 from pipeline.edge.recipe import decode, preprocess
 from pipeline.edge.rule import probabilities
 from pipeline.errors import ConfigError, ModelError
-from pipeline.evaluation.predict import load_predictions, predictions_file, stage_names
-from pipeline.evaluation.tables import judge
+from pipeline.evaluation.predict import stage_names
 from pipeline.explaining.figure import Answer
 from pipeline.explaining.methods import Map, relevance
 from pipeline.explaining.network import readable
-from pipeline.labels import long_tail, translate
+from pipeline.labels import translate
 from pipeline.models.checkpoint import ModelCard, finished_model
 from pipeline.models.deployable import Deployable
 
@@ -103,19 +100,3 @@ def _map_or_reason(subject: Subject, pixels: NDArray[np.uint8], target: int, met
         return relevance(subject.model, pixels, target, method, seed)
     except ModelError as error:
         return str(error)
-
-
-def telling_photos(config: Config, manifest: Manifest) -> list[str]:
-    """Test photos worth a look: of head, middle and tail species one that the last stage got right and one that it did not.
-
-    Read from the stored predictions; a part that has none of a kind goes without.
-    """
-    judged = judge(load_predictions(predictions_file(config, stage_names(config)[-1], "fp32")).part("test"))
-    train = manifest.part("train")["species"].value_counts()
-    rows = judged.rows[["image_path", "species"]].assign(right=judged.right)
-    drawn = []
-    for species in long_tail({str(name): int(n) for name, n in train.items()}).values():
-        for right in (True, False):
-            part: pd.DataFrame = rows[rows["species"].isin(species) & (rows["right"] == right)]
-            drawn += part.sample(min(1, len(part)), random_state=config.seed)["image_path"].tolist()
-    return drawn

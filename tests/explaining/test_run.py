@@ -15,9 +15,8 @@ from toy import Experiment, write_photo
 
 from pipeline.dataset.manifest import experiment_manifest
 from pipeline.errors import ModelError
-from pipeline.explaining import run
 from pipeline.explaining.figure import overlay
-from pipeline.explaining.subject import telling_photos
+from pipeline.explaining.photos import named, telling_photos
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["gradcam", "saliency"]
@@ -80,11 +79,13 @@ def test_without_a_photo_some_of_test_are_shown(experiment: Experiment, monkeypa
     assert pictures(experiment) == sorted(f"{path.replace('/', '_').removesuffix('.png')}.png" for path in wanted)
 
 
-def test_photos_of_one_name_get_pictures_of_their_own(experiment: Experiment) -> None:
-    config = experiment.config()
-    manifest = experiment_manifest(config)
-    paths = [Path("/a/x/1.jpg"), Path("/b/x/1.jpg"), Path("/b/x/1.png"), manifest.root / "Insecta" / "Apis" / "1.jpg"]
-    assert run.names_of(paths, manifest) == ["x_1", "x_1_2", "x_1_3", "Insecta_Apis_1"]
+def test_photos_of_one_name_get_pictures_of_their_own() -> None:
+    paths = [
+        Path(name) for name in ("/a/x/1.jpg", "/b/x/1.jpg", "/b/x/1.png", "/root/Insecta/Apis/1.jpg", "/a/x/1_2.jpg")
+    ]
+    found = named(paths, Path("/root"))
+    assert list(found) == ["x_1", "x_1_2", "x_1_3", "Insecta_Apis_1", "x_1_2_2"]
+    assert list(found.values()) == paths
 
 
 def test_heat_lies_over_the_photo_in_grey() -> None:

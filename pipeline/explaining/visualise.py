@@ -1,0 +1,159 @@
+"""What channels and species look like to a network, and which groups of channels answer where in a photo."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.decomposition import NMF
+
+from pipeline.config import Config
+from pipeline.console import log, progress
+from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.plots import save
+from pipeline.edge.errors import UnreadableImage
+from pipeline.errors import ConfigError
+from pipeline.explaining.dream import activations, channels, directions, dream, labels
+from pipeline.explaining.figure import SIDE, overlay
+from pipeline.explaining.methods import Map
+from pipeline.explaining.network import last_map, outputs
+from pipeline.explaining.photos import photos_to_explain
+from pipeline.explaining.subject import Subject, load_subjects
+from pipeline.files import safe_name
+
+STEPS = 128  # of the optimisation of a picture
+Panel = tuple[str, NDArray[np.generic]]  # title, picture
+
+
+def visualise(config: Config, wanted: Sequence[str], models: Sequence[str], layer: str | None) -> None:
+    """Pictures that each model wants to see for species (by name) and channels of a layer (by number).
+
+    layer: the last one with places if None. Writes output/<experiment>/explanations/wanted_<model>.png.
+    """
+    for subject in load_subjects(config, models):
+        name = _layer(subject, layer)
+        numbers = [int(word) for word in wanted if word.isdecimal()]
+        species = [word for word in wanted if not word.isdecimal()]
+        _check(subject, name, numbers, species)
+        panels: list[Panel] = []
+        for words, wish in (
+            (species, labels([subject.card.labels.names.index(word) for word in species])),
+            ([f"channel {number}" for number in numbers], channels(numbers)),
+        ):
+            if words:
+                size = subject.card.recipe.size
+                panels += zip(
+                    words, dream(subject.model, name, wish, len(words), size, config.seed, STEPS), strict=True
+                )
+        path = config.output / "explanations" / f"wanted_{safe_name(subject.card.name)}.png"
+        _draw(path, f"what {subject.card.name} wants to see ({name.removeprefix('network.')})", [panels])
+        log.info("explain   %s", path)
+
+
+def explain_groups(config: Config, images: Sequence[str], models: Sequence[str], n: int, layer: str | None) -> int:
+    """A picture per photo and model of its channel_groups(), in output/<experiment>/explanations/.
+
+    Returns how many photos could not be read.
+    """
+    failed = 0
+    photos = photos_to_explain(config, experiment_manifest(config), images)
+    for subject in load_subjects(config, models):
+        for name, path in progress(photos.items(), len(photos), f"groups {subject.card.name}"):
+            try:
+                pixels = subject.see(path)
+            except UnreadableImage as error:
+                log.warning("explain   %s: %s", path, error)
+                failed += 1
+                continue
+            picture = config.output / "explanations" / f"groups_{safe_name(subject.card.name)}_{name}.png"
+            _draw_groups(picture, subject, pixels, channel_groups(subject, pixels, n, layer, config.seed, STEPS))
+            log.info("explain   %s", picture)
+    return failed
+
+
+def channel_groups(
+    subject: Subject, pixels: NDArray[np.uint8], n: int, layer: str | None, seed: int, steps: int
+) -> list[tuple[Map, NDArray[np.uint8]]]:
+    """n groups of channels that answer together on a photo: where, (size, size) in 0..1, and what each wants to see.
+
+    Groups are the factors of the non-negative matrix factorisation of the activations (Olah et al., The Building Blocks
+    of Interpretability, Distill 2018), most active first.
+    """
+    name, size = _layer(subject, layer), subject.card.recipe.size
+    maps = activations(subject.model, name, pixels).clamp(min=0)
+    places = maps.flatten(1).T.numpy().astype(np.float64)  # (h w, c)
+    n = min(n, *places.shape)
+    factors = NMF(n, init="nndsvda", random_state=seed, max_iter=1000, tol=1e-3)
+    where = factors.fit_transform(places)
+    order = np.argsort(-(where.sum(0) * np.linalg.norm(factors.components_, axis=1)), kind="stable")
+    wish = directions(torch.tensor(factors.components_[order], dtype=torch.float32))
+    pictures = dream(subject.model, name, wish, n, size, seed, steps)
+    grids = where.T[order].reshape(n, *maps.shape[1:]).astype(np.float32)
+    return [(_enlarged(grid, size), picture) for grid, picture in zip(grids, pictures, strict=True)]
+
+
+def _draw_groups(
+    path: Path, subject: Subject, pixels: NDArray[np.uint8], groups: list[tuple[Map, NDArray[np.uint8]]]
+) -> None:
+    """Two rows: the photo and where each group answers, and below what each wants to see."""
+    upper: list[Panel] = [
+        ("photo", pixels),
+        *((f"group {i}", overlay(pixels, one)) for i, (one, _) in enumerate(groups, 1)),
+    ]
+    lower: list[Panel] = [("", np.full_like(pixels, 255)), *(("wants to see", picture) for _, picture in groups)]
+    _draw(path, f"{subject.card.name}: channels that answer together", [upper, lower])
+
+
+def _layer(subject: Subject, name: str | None) -> str:
+    """The layer of this name, as the network calls it; it must give channels over places."""
+    size = subject.card.recipe.size
+    if name is None:
+        return last_map(subject.model, size)
+    there = [known for known, _, shape in outputs(subject.model, size) if len(shape) == 4]
+    if f"network.{name}" not in there:
+        near = difflib.get_close_matches(name, [known.removeprefix("network.") for known in there], n=3)
+        raise ConfigError(
+            f"{subject.card.name} has no layer {name!r} that gives channels over places; near: {', '.join(near) or 'none'}"
+        )
+    return f"network.{name}"
+
+
+def _check(subject: Subject, layer: str, numbers: Sequence[int], species: Sequence[str]) -> None:
+    known = subject.card.labels.names
+    for word in species:
+        if word not in known:
+            near = difflib.get_close_matches(word, known, n=1)
+            raise ConfigError(
+                f"{subject.card.name} knows no species {word!r}"
+                + (f"; did you mean {near[0]}?" if near else "; give species by name or channels by number")
+            )
+    [width] = {shape[1] for name, _, shape in outputs(subject.model, subject.card.recipe.size) if name == layer}
+    if numbers and max(numbers) >= width:
+        raise ConfigError(f"{layer.removeprefix('network.')} of {subject.card.name} has channels 0 to {width - 1}")
+
+
+def _enlarged(grid: NDArray[np.float32], size: int) -> Map:
+    large: Map = np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BILINEAR))
+    highest = float(large.max())
+    scaled: Map = large / highest if highest > 0 else large
+    return scaled
+
+
+def _draw(path: Path, title: str, rows: Sequence[Sequence[Panel]]) -> None:
+    columns = max(map(len, rows))
+    figure, grid = plt.subplots(
+        len(rows), columns, figsize=(SIDE * columns, (SIDE + 0.3) * len(rows) + 0.4), squeeze=False
+    )
+    for axes, (words, picture) in zip(grid.flat, (panel for row in rows for panel in row), strict=True):
+        axes.imshow(picture)
+        axes.set_title(words, fontsize=10)
+        axes.axis("off")
+    figure.suptitle(title, fontsize=12)
+    figure.tight_layout()
+    save(figure, path)

@@ -1,0 +1,98 @@
+"""Feature visualisation: the picture that a network wants to see, where that is known by hand; groups of channels."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import Experiment
+
+from explaining.conftest import SIZE, Red, blob, subject
+from pipeline.explaining.dream import activations, channels, directions, dream, labels
+from pipeline.explaining.visualise import channel_groups
+from pipeline.models.deployable import Deployable
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYER = "network.relu"
+
+
+def awake() -> Deployable:
+    """The network that answers red, without the bias that keeps it still, and without a gradient, where there is none."""
+    network = Red()
+    torch.nn.init.constant_(network.red.bias, 0.3)
+    return subject(network).model
+
+
+def redness(picture: np.ndarray) -> float:
+    return float((picture[..., 0].astype(float) - picture[..., 1:].mean(-1)).mean())
+
+
+def test_what_answers_red_wants_to_see_red() -> None:
+    red, other = dream(awake(), LAYER, labels([0, 1]), 2, SIZE, seed=0, steps=40)
+    assert red.shape == (SIZE, SIZE, 3) and red.dtype == np.uint8
+    assert redness(red) > 1 > -1 > redness(other)
+
+
+def test_a_channel_and_its_direction_want_the_same() -> None:
+    model = awake()
+    by_number = dream(model, LAYER, channels([0]), 1, SIZE, seed=0, steps=40)
+    by_direction = dream(model, LAYER, directions(torch.ones(1, 1)), 1, SIZE, seed=0, steps=40)
+    assert redness(by_number) > 1 and redness(by_direction) > 1
+
+
+def test_pictures_follow_the_seed() -> None:
+    model = awake()
+    one, same, other = (dream(model, LAYER, labels([0]), 1, SIZE, seed, steps=3) for seed in (0, 0, 1))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_groups_lie_where_their_channels_answer() -> None:
+    asked, photo = subject(Red()), blob(4, 20)
+    assert activations(asked.model, LAYER, photo).shape == (1, SIZE, SIZE)
+    [(where, picture)] = channel_groups(asked, photo, 3, "relu", seed=0, steps=2)  # there is one channel, so one group
+    assert where.shape == (SIZE, SIZE) and where.max() == 1
+    assert where[:16, 16:].sum() > 0.95 * where.sum()
+    assert picture.shape == photo.shape
+
+
+def call(arguments: list[str], experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> int:
+    """explain.py in this process, with few steps."""
+    monkeypatch.setattr(sys, "argv", ["explain.py", "--config", str(experiment.yaml), *arguments])
+    monkeypatch.setattr("pipeline.explaining.visualise.STEPS", 2)
+    monkeypatch.syspath_prepend(str(ROOT))
+    code = importlib.import_module("explain").main()
+    assert isinstance(code, int)
+    return code
+
+
+def test_species_channels_and_groups_are_drawn(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(["--visualise", "Apis mellifera", "0", "5"], experiment, monkeypatch) == 0
+    photo = min((experiment.root / "regional").rglob("*.png"))
+    assert call([str(photo), "--models", "main", "--groups", "2", "--layer", "layer3"], experiment, monkeypatch) == 0
+    folder = experiment.config().output / "explanations"
+    assert sorted(path.name for path in folder.glob("*.png")) == [
+        "groups_main_Insecta_Apis mellifera_00.png", "wanted_cache_0.5_0.png", "wanted_main.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--visualise", "Apis melifera"], "knows no species 'Apis melifera'; did you mean Apis mellifera?"),
+        (["--visualise", "960"], "of cache_0.5_0 has channels 0 to "),
+        (
+            ["--visualise", "0", "--layer", "layr4"],
+            "has no layer 'layr4' that gives channels over places; near: layer4",
+        ),
+    ],
+)
+def test_wrong_wishes_are_exit_code_2(
+    arguments: list[str], said: str, experiment: Experiment, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert call(arguments, experiment, monkeypatch) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
