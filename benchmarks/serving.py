@@ -167,8 +167,16 @@ def overload(given: argparse.Namespace) -> dict[str, Any]:
 def schema(given: argparse.Namespace) -> dict[str, Any]:
     """What schemathesis says of the description and the answers."""
     with server(given.bundle, "--max-mb", "1") as (url, _):
-        command = [str(given.schemathesis), "run", f"{url}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}"]
-        done = subprocess.run([*command, "--no-color", "--seed", "1"], capture_output=True, text=True, check=False)
+        command = [
+            str(given.schemathesis.absolute()),
+            "run",
+            f"{url}/openapi.json",
+            "-H",
+            f"Authorization: Bearer {TOKEN}",
+        ]
+        command += ["--no-color", "--seed", "1"]
+        with tempfile.TemporaryDirectory() as folder:  # it leaves its notes where it runs
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return {"exit_code": done.returncode, "told": [line for line in done.stdout.splitlines() if line.strip("= ")][-3:]}
 
 
