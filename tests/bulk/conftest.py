@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulk_rows import ODD
 from toy import COLOURS, Experiment, cache_colours, write_cascade, write_experiment, write_photo
 
 from pipeline.bulk.run import Wish, predict_photos
 from pipeline.bulk.work import sessions
+
+from .bulk_rows import ODD
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from bulk_rows import ODD, answers, classified
 from toy import COLOURS, Experiment, write_model, write_photo
 
 from pipeline.edge.errors import BundleError
 from pipeline.edge.results import COLUMNS, key
 from pipeline.errors import ConfigError, DataError, ModelError
+
+from .bulk_rows import ODD, answers, classified
 
 ROOT = Path(__file__).resolve().parents[2]
 Predict = Callable[..., int]

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bulk_rows import answers, classified
 from toy import Experiment, write_photo
 
 from pipeline.cluster import Engine, cluster
 from pipeline.errors import ConfigError, DataError, NetworkError
+
+from .bulk_rows import answers, classified
 
 Predict = Callable[..., int]
 slow = pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake import TOKEN, Fake, serving
 from toy import COLOURS, cache_colours, write_cascade, write_photo
 
 from pipeline.edge.classify import main
 from pipeline.field import sender
 from pipeline.field.remote import remote
+
+from .fake import TOKEN, Fake, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = [("cache", cache_colours("Apis mellifera"), 0.5), ("main", COLOURS, 0.0)]

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from served import LIMITS
 from toy import COLOURS, cache_colours, write_cascade, write_photo
 
 from pipeline.edge.cascade import Answer, load_cascade
 from pipeline.serving.app import application
 from pipeline.serving.connection import configured
 from pipeline.serving.engine import Engine
+
+from .served import LIMITS
 
 
 @pytest.fixture(scope="session")

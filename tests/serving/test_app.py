@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from served import TOKEN, until
 from toy import COLOURS
 
 from pipeline.edge.cascade import load_cascade
@@ -22,6 +21,8 @@ from pipeline.edge.errors import BundleError
 from pipeline.edge.labels import label_hash
 from pipeline.edge.model import Model
 from pipeline.serving.engine import Engine
+
+from .served import TOKEN, until
 
 Make = Callable[..., tuple[TestClient, Engine]]
 PNG = {"Content-Type": "image/png"}

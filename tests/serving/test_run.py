@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from served import LIMITS, TOKEN
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.serving.limits import Limits
 from pipeline.serving.run import read_token, serve
+
+from .served import LIMITS, TOKEN
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from served import until
 
 from pipeline.serving.engine import Engine
+
+from .served import until
 
 Listening = Callable[..., tuple[int, Engine]]
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
