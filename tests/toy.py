@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pandas as pd
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -22,6 +23,8 @@ from pipeline.edge.labels import OTHER, label_hash
 from pipeline.edge.model import METADATA_KEY
 from pipeline.edge.recipe import Recipe
 from pipeline.edge.rule import Rule
+from pipeline.evaluation import metrics
+from pipeline.evaluation.run import evaluate
 from pipeline.files import sha256
 from pipeline.labels import LabelSpace
 
@@ -167,6 +170,15 @@ def write_experiment(root: Path, seed: int = 0, noise: float = 45.0) -> Experime
     }
     yaml.write_text(json.dumps(settings), encoding="utf-8")
     return Experiment(root, yaml)
+
+
+def write_evaluated(root: Path) -> Experiment:
+    """The same after evaluation, its intervals from few resamples."""
+    experiment = write_experiment(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "RESAMPLES", 50)
+        evaluate(experiment.config())
+    return experiment
 
 
 def _as_int8(data: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluation_stamp
 from pipeline.files import read_json, sha256, write_json, write_text
 
+CODE = ("edge", "field")  # folders
 PACKAGES = ("onnxruntime", "numpy", "pillow")
 LAUNCHER = '''#!/usr/bin/env python3
 """Name the species on photos: classify.py IMAGE|FOLDER... (see README.md)."""
@@ -52,7 +53,8 @@ sys.exit(main(Path(__file__).resolve().parent, remote=remote))
 def bundle(config: Config) -> Path:
     """Write output/<experiment>/bundle from the exported models and the measured figures; returns the folder.
 
-    It is built beside its place and takes it only when the packed cascade loads. A bundle that would be the same stays.
+    It is built beside its place and takes it only when the packed cascade loads. A bundle that would be the same stays,
+    and so does what people put beside our files: results, photos.
     """
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():
@@ -101,13 +103,17 @@ def bundle(config: Config) -> Path:
     species = pd.read_csv(config.output / "evaluation" / "report_cascade.csv")
     write_text(building / "MODEL_CARD.md", model_card(description, metrics, told, species))
     write_text(building / "DATA_CARD.md", _data_card(config))
-    files = _files(building)
-    if _files(target) == files:
+    files, there = _files(building), _files(target)
+    foreign = [file for file in there if file not in files and not _packed(file)]
+    if {file: there[file] for file in there if file not in foreign} == files:
         shutil.rmtree(building)
         log.info("deploy    up to date")
         return target
-    for file in files:
-        with (building / file).open("rb+") as written:
+    for file in foreign:
+        (building / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(target / file, building / file)
+    for file in [*files, *foreign]:
+        with (building / file).open("rb") as written:
             os.fsync(written.fileno())
     if target.exists():
         target.replace(old)
@@ -122,6 +128,11 @@ def _files(folder: Path) -> dict[str, str]:
     """Relative path and hash of each file, but for what Python compiles when a bundle is tried on the spot."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     return {str(path.relative_to(folder)): sha256(path) for path in found}
+
+
+def _packed(file: str) -> bool:
+    """Whether a file is of the kinds that an older bundle held under other names: code and models."""
+    return Path(file).parts[0] in CODE or file.endswith(".onnx")
 
 
 def _stage(config: Config, name: str, rule: dict[str, Any], measured: dict[str, Any], folder: Path) -> dict[str, Any]:

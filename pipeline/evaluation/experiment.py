@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.evaluation.choice import Choice, choose
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.predict import Predictions, predictions_file, stage_names
+from pipeline.evaluation.routing import Rules
+from pipeline.files import digest, sha256
 
 
 def chosen(config: Config, tables: list[Predictions]) -> Choice:
     """The rules of the stages: as configured, or chosen on val."""
     return choose(part(tables, "val"), config.route, config.seed)
+
+
+def basis(config: Config, rules: Rules = ()) -> str:
+    """Digest of the predictions of all stages and of the rules, where a result depends on them; a result that keeps it
+    tells later whether it still fits."""
+    files = [predictions_file(config, name, config.route.precision) for name in stage_names(config)]
+    return digest([[sha256(file) for file in files], [rule and asdict(rule) for rule in rules]])
 
 
 def part(tables: list[Predictions], split: str) -> list[Predictions]:

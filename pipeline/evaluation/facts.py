@@ -13,7 +13,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.splitting import SPLITS
 from pipeline.evaluation.metrics import supports
-from pipeline.evaluation.predict import Predictions, predictions_file, stage_names
+from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.tables import Judged, class_metrics, confused_pairs
 from pipeline.files import read_json
 from pipeline.labels import HEAD_ABOVE, TAIL_BELOW, long_tail
@@ -135,45 +135,48 @@ def result_files(config: Config) -> list[Path]:
     return measures + sorted((config.output / "monte_carlo").glob("*.json"))
 
 
-def of_results(config: Config) -> dict[str, Any]:
-    """What other scripts left: simulations, times, spoilt photos, averaged views; empty where they did not run."""
+def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
+    """What other scripts left: simulations, times, spoilt photos, averaged views; empty where they did not run.
+
+    fits: the basis of today's models with their rules, and without; what was made from others is left out, and that is told.
+    """
     speed, stress, views, *simulated = result_files(config)
     simulations = []
     for path in simulated:
-        if not _fits(config, path):
+        found = _fitting(path, fits)
+        if not found:
             continue
-        found = read_json(path, "simulation")
-        if "storage" not in found:  # of an older version
-            continue
-        full = f"{found['storage']['looked_at']['mean']:,.0f} photos" if found["storage"] else "never"
+        kept = found["storage"]
+        full = f"{kept['looked_at']['mean']:,.0f} photos for {kept['limit_mb']:g} MB" if kept else "never"
         mix = f"{found['drawn_from']}, {found['mix']}" + (", every species once" if found["every_species"] else "")
         figures = [found[name] for name in TOLD]
         simulations.append(
             {"name": path.stem, "runs": f"{found['runs']:,}", "samples": f"{found['samples']:,}", "mix": mix,
-             "figures": figures, "full": full, "storage_mb": f"{config.monte_carlo.storage_mb:g}"}
+             "figures": figures, "full": full}
         )  # fmt: skip
     tta = []
-    for name, found in read_json(views, "averaged views")["models"].items() if _fits(config, views) else ():
+    for name, found in _fitting(views, fits).get("models", {}).items():
         mean, low, high = (100 * found["difference"][k] for k in ("mean", "low_95", "high_95"))
         accuracy = {kind.replace("_", " "): found[kind]["accuracy"] for kind in ("one_view", "nine_views")}
         tta.append({"model": name, **accuracy, "difference": f"{mean:+.2f} points [{low:+.2f}, {high:+.2f}]"})
     return {
         "simulations": simulations,
-        "speed": read_json(speed, "times") if _fits(config, speed) else None,
-        "stress": _stress(pd.read_csv(stress)) if _fits(config, stress) else "",
+        "speed": _fitting(speed, fits),
+        "stress": _stress(pd.read_csv(stress)) if _fitting(stress, fits) else "",
         "tta": tta,
     }
 
 
-def _fits(config: Config, result: Path) -> bool:
-    """Whether a result is there and younger than the predictions; one of older models is left out, and that is told."""
-    if not result.is_file():
-        return False
-    files = [predictions_file(config, name, config.route.precision) for name in stage_names(config)]
-    if result.stat().st_mtime >= max(file.stat().st_mtime for file in files):
-        return True
-    log.warning("report    left out, for it is older than the predictions: %s; run its command again", result)
-    return False
+def _fitting(file: Path, fits: set[str]) -> dict[str, Any]:
+    """A result, or nothing where there is none or it was made from other models or rules."""
+    if not file.is_file():
+        return {}
+    first = pd.read_csv(file, nrows=1, dtype={"basis": str}) if file.suffix == ".csv" else None
+    found = read_json(file, "result") if first is None else first.to_dict("records")[0]
+    if found.get("basis") in fits:
+        return dict(found)
+    log.warning("report    left out, for it was made from other models or thresholds: %s; run its command again", file)
+    return {}
 
 
 def _stress(table: pd.DataFrame) -> str:

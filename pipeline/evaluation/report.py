@@ -15,7 +15,7 @@ from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
 from pipeline.errors import DataError
 from pipeline.evaluation import charts, facts, plots, posthoc, scenarios
-from pipeline.evaluation.experiment import chosen, part
+from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Rules, route
@@ -68,7 +68,7 @@ def _write(config: Config, metrics: dict[str, Any], page: Path, text: Path) -> N
         **facts.of_data(manifest),
         **facts.of_models(metrics, test, config.route.precision),
         **facts.of_species(config, manifest, judged),
-        **facts.of_results(config),
+        **facts.of_results(config, {basis(config), basis(config, rules)}),
         "trained": made.to_dict("records"),
         "origin": facts.origin(config, metrics, manifest),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.experiment import chosen, part
+from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import species_report, supports
 from pipeline.evaluation.mixes import species_mix
 from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
@@ -48,10 +47,10 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     outputs = [
         folder / f"{name}{end}" for end in (".json", "_runs.csv", "_report.csv", "_convergence.png", "_confusion.png")
     ]
-    settings = config.monte_carlo
+    settings, fits = config.monte_carlo, basis(config, rules)
     inputs = {
         "predictions": [sha256(file) for file in files],
-        "rules": [rule and asdict(rule) for rule in rules],
+        "basis": fits,
         "settings": settings.model_dump(mode="json"),
         "mix": [sha256(file) for file in (settings.observed, settings.dates) if file and file.is_file()],
         "manifest": manifest.hash,
@@ -61,7 +60,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
 
     def work() -> None:
         subject = _subject(model, part(used, settings.split), rules, manifest)
-        _simulate(config, manifest, model, subject, outputs)
+        _simulate(config, manifest, model, subject, fits, outputs)
 
     run_once("simulate ", stamp, config.global_.overwrite, work)
     result: dict[str, Any] = read_json(outputs[0], "simulation")
@@ -100,7 +99,7 @@ def _subject(model: str, tables: list[Predictions], rules: Rules, manifest: Mani
     return model_subject(tables[0], species if model.endswith(".onnx") else tables[0].labels)
 
 
-def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, outputs: list[Path]) -> None:
+def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, fits: str, outputs: list[Path]) -> None:
     settings, rows = config.monte_carlo, subject.rows
     figures, runs, report, convergence, confusion = outputs
     names = manifest.species().names
@@ -117,6 +116,7 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
     rate = told["communication_rate"]["pooled"]
     result = {
         "model": model,
+        "basis": fits,
         "runs": settings.runs,
         "samples": settings.samples,
         "drawn_from": settings.split,

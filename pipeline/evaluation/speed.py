@@ -15,7 +15,7 @@ from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.errors import DataError
-from pipeline.evaluation.experiment import chosen
+from pipeline.evaluation.experiment import basis, chosen
 from pipeline.evaluation.predict import model_file, predict_stages, stage_names
 from pipeline.evaluation.timing import draw, write_tables
 from pipeline.files import write_json
@@ -82,7 +82,8 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
     predictions = predict_stages(config, manifest, precision)
     if predictions[-1].labels.has_other:
         raise DataError("the speed is compared with main alone, which is no stage here; add main to route.stages")
-    rules = dict(zip(stage_names(config), chosen(config, predictions).rules, strict=True))
+    chosen_rules = chosen(config, predictions).rules
+    rules = dict(zip(stage_names(config), chosen_rules, strict=True))
     rows = manifest.part("test")
     rows = rows.sample(min(photos, len(rows)), random_state=config.seed)
     stages, main = (
@@ -96,7 +97,8 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
     tables = compare_speed(
         {"cascade": Cascade(stages), "main": Cascade(main)}, [manifest.root / path for path in rows["image_path"]]
     )
-    result: dict[str, Any] = {"precision": precision, **{name: summary(table) for name, table in tables.items()}}
+    result: dict[str, Any] = {"precision": precision, "basis": basis(config, chosen_rules)}
+    result |= {name: summary(table) for name, table in tables.items()}
     result |= {
         "photos": len(tables["main"]),
         "threads": THREADS,

@@ -11,7 +11,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.model import Model
 from pipeline.evaluation import charts
-from pipeline.evaluation.experiment import chosen, part, with_interval
+from pipeline.evaluation.experiment import basis, chosen, part, with_interval
 from pipeline.evaluation.metrics import headline, paired_difference
 from pipeline.evaluation.predict import (
     Predictions,
@@ -39,7 +39,7 @@ def stress(config: Config, photos: int) -> pd.DataFrame:
             views = corrupted(kind, level, config.seed)
             tables = [_looked_at(config, table, f"{kind}_{level}", views) for table in clean]
             rows += _rows(kind, level, tables, rules, config.seed)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).assign(basis=basis(config, rules))
     write_csv(config.output / "evaluation" / "stress.csv", table)
     charts.stress(table, config.output / "evaluation" / "plots" / "stress.png")
     log.info("stress    %d photos: %s", len(clean[0].rows), config.output / "evaluation" / "stress.csv")
@@ -48,8 +48,8 @@ def stress(config: Config, photos: int) -> pd.DataFrame:
 
 def average_views(config: Config, photos: int) -> dict[str, Any]:
     """Each model on nine views per photo, averaged, against one view, paired; writes evaluation/tta.json."""
-    clean, _ = seeded_part(config, photos)
-    result: dict[str, Any] = {"photos": len(clean[0].rows), "models": {}}
+    clean, rules = seeded_part(config, photos)
+    result: dict[str, Any] = {"photos": len(clean[0].rows), "basis": basis(config, rules), "models": {}}
     for table in clean:
         seen = _looked_at(config, table, "views", nine_views)
         there = (seen.rows["reason"] == "").to_numpy()

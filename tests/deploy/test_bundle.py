@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import COLOURS, PHOTOS, Experiment, write_experiment, write_model, write_photo
+from toy import COLOURS, PHOTOS, Experiment, write_evaluated, write_model, write_photo
 
 import pipeline.edge
 import pipeline.field
@@ -25,7 +25,6 @@ from pipeline.deploy import bundle as module
 from pipeline.deploy.bundle import bundle
 from pipeline.edge.cascade import load_cascade
 from pipeline.errors import DataError, ModelError
-from pipeline.evaluation import metrics
 from pipeline.evaluation.experiment import with_interval
 from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluate
@@ -42,11 +41,7 @@ PROMISED = {
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The toy experiment after evaluation."""
-    drawn = write_experiment(tmp_path_factory.mktemp("measured") / "root")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "RESAMPLES", 50)
-        evaluate(drawn.config())
-    return drawn
+    return write_evaluated(tmp_path_factory.mktemp("measured") / "root")
 
 
 @pytest.fixture
@@ -189,9 +184,25 @@ def test_a_changed_bundle_is_packed_again(config: Config) -> None:
     folder = bundle(config)
     wanted = content(folder)
     (folder / "labels.csv").write_text("edited")
-    (folder / "stray.txt").touch()
+    (folder / "edge" / "older.py").touch()
+    (folder / "cache_of_before.onnx").touch()
     bundle(config)
     assert content(folder) == wanted
+
+
+def test_what_people_put_into_it_stays(config: Config, lines: Callable[[], list[str]]) -> None:
+    folder = bundle(config)
+    mine = {"results.csv": b"path,status", "photos/bee.jpg": b"a photo"}
+    for name, data in mine.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    lines()
+    bundle(config)
+    assert lines() == ["deploy    up to date"]
+    (folder / "labels.csv").write_text("edited")
+    bundle(config)
+    assert set(content(folder)) == PROMISED | set(mine)
+    assert {name: (folder / name).read_bytes() for name in mine} == mine
 
 
 @pytest.mark.parametrize("moment", ["load_cascade", "_readme"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,8 +14,11 @@ import pytest
 from PIL import Image
 from toy import Experiment
 
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.errors import DataError
+from pipeline.evaluation.experiment import basis, chosen
 from pipeline.evaluation.facts import of_results
+from pipeline.evaluation.predict import predict_stages
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
@@ -134,15 +136,22 @@ def test_a_report_needs_an_evaluation_that_fits(experiment: Experiment) -> None:
         write_report(experiment.config("route.threshold=0.9"))
 
 
-def test_results_of_older_models_are_left_out_and_told(
+def test_results_of_other_models_or_thresholds_are_left_out_and_told(
     reported: Experiment, tmp_path: Path, lines: Callable[[], list[str]]
 ) -> None:
-    config = reported.copy(tmp_path / "root").config()
+    copy = reported.copy(tmp_path / "root")
+    config = copy.config()
     simulation = config.output / "monte_carlo" / "toy_both.json"
-    assert [row["name"] for row in of_results(config)["simulations"]] == ["toy_both"]
-    os.utime(simulation, (0, 0))
-    assert of_results(config)["simulations"] == []
-    assert f"report    left out, for it is older than the predictions: {simulation}; run its command again" in lines()
+    tables = predict_stages(config, learnt_manifest(config), config.route.precision)
+    fits, others = (
+        basis(config, chosen(settings, tables).rules) for settings in (config, copy.config("route.threshold=0.9"))
+    )
+    assert fits != others
+    assert [row["name"] for row in of_results(config, {fits})["simulations"]] == ["toy_both"]
+    lines()
+    assert of_results(config, {others})["simulations"] == []
+    told = f"report    left out, for it was made from other models or thresholds: {simulation}; run its command again"
+    assert told in lines()
 
 
 def test_a_report_is_written_anew_only_when_something_in_it_changed(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.serving.engine import Engine
 
@@ -45,13 +46,30 @@ def test_a_client_that_sends_its_body_slowly_gets_408(listening: Listening) -> N
     with connect(port) as connection:
         start = time.monotonic()
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nx")
-        told = connection.recv(65536)
+        told = b""
+        while not told.endswith(b"}"):
+            told += connection.recv(65536)
         assert told.startswith(b"HTTP/1.1 408 ")
         assert b"the body did not come within 0.5 s" in told
         assert 0.4 < time.monotonic() - start < 15
         connection.sendall(b"x" * 10)
         all_of(connection)  # it is closed
     assert alive(port)
+
+
+def test_the_end_of_an_answer_is_not_held_back(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    received = H11Protocol.data_received
+
+    def look(self: H11Protocol, data: bytes) -> None:
+        found.append(self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        received(self, data)
+
+    monkeypatch.setattr(H11Protocol, "data_received", look)
+    port, _ = listening()
+    assert alive(port)
+    assert found
+    assert all(found)
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
