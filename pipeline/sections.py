@@ -24,6 +24,13 @@ class Section(BaseModel):
             raise ValueError("must be a number")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _an_empty_section_is_its_defaults(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        section = isinstance(annotation, type) and issubclass(annotation, Section)
+        return {} if section and value is None else value
+
 
 class Global(Section):
     included_classes: list[str] = Field(["Aves", "Insecta"], min_length=1, description="groups to use: folder names")

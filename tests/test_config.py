@@ -107,6 +107,11 @@ def test_set_opens_sections_that_the_file_lacks(load: Callable[..., Config]) -> 
     assert load("", "global.included_classes=[Fungi]").global_.included_classes == ["Fungi"]
 
 
+def test_an_empty_section_inside_another_is_its_defaults(load: Callable[..., Config]) -> None:
+    assert load("cache: {distill: null, recipe: }").cache == load("").cache
+    assert load("cache: {distill: {teacher: main}}", "cache.distill=null").cache.distill.teachers == []
+
+
 def test_cache_threshold_falls_back_on_the_dominant_one(load: Callable[..., Config]) -> None:
     assert load("train_val_split: {dominant_threshold: 0.6}").cache_threshold == 0.6
     assert load("train_val_split: {dominant_threshold: 0.6}", "cache.threshold=0.3").cache_threshold == 0.3
