@@ -108,7 +108,8 @@ class Labels(Section):
     )
     weights: Path | None = Field(
         None,
-        description="rank by how often the region sees a species: JSON {group: {species: n}} or parquet; none: photos",
+        description="rank by how often the region sees a species: JSON {group: {species: n}} or parquet, by the names of "
+        "the folders, as matched_observations.json in the data set's folder; none: photos",
     )
 
 
@@ -243,7 +244,10 @@ class MonteCarlo(Section):
     replacement: bool = Field(True, description="a photo may be drawn twice in a run")
     every_species: bool = Field(False, description="one photo of each species first, as the predecessors drew")
     mix: Literal["photos", "uniform", "observed", "month"] = Field("photos", description="shares of the species")
-    observed: Path | None = Field(None, description="mix observed: JSON {species: observations in the region}")
+    observed: Path | None = Field(
+        None,
+        description="mix observed: JSON {species: observations in the region} or the data set's matched_observations.json",
+    )
     dates: Path | None = Field(
         None, description="mix month: CSV or Parquet of image_path, date (ISO 8601); none: the manifest's"
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipeline.console import log
 from pipeline.dataset.composition import Composition, total
 from pipeline.dataset.dominance import dominant_of_groups, rank_species
 from pipeline.errors import DataError
@@ -74,8 +76,17 @@ def weigh(settings: Labels, composition: Composition) -> Composition:
         group: {name: known.get(group, {}).get(name, 0) for name in counts} for group, counts in composition.items()
     }
     if empty := [group for group, counts in weights.items() if not any(counts.values())]:
-        raise DataError(f"{settings.weights} has no observations of the species of {empty}; is it of this region?")
+        raise DataError(
+            f"{settings.weights} has no observations of the species of {empty}; is it of this region? "
+            "matched_observations.json in the data set's folder has them by the names of the photos' folders"
+        )
     return weights
+
+
+def tell_unseen(counts: Mapping[str, float], path: Path) -> None:
+    """Warn of species without an observation in a file: one that the file spells otherwise would pass for never seen."""
+    if unseen := [name for name, n in counts.items() if not n]:
+        log.warning("  %d of %d species have no observation in %s, e.g. %s", len(unseen), len(counts), path, unseen[0])
 
 
 def read_weights(path: Path) -> Composition:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipeline.dataset.composition import Composition
 from pipeline.dataset.formats.base import nfc
 from pipeline.dataset.names import is_genus, nearest, normalise
 from pipeline.dataset.sources.listing import ANY_GROUP
@@ -102,8 +103,26 @@ def _first(names: Mapping[str, list[str]]) -> str:
     return next((repr(members[0]) for members in names.values() if members), "nothing")
 
 
-def report(result: Match, photos: Names, region: Names) -> dict[str, Any]:
-    """What became of every name, for people: nothing in it but `matched` and `joined` has been taken."""
+def observations(result: Match, counts: Composition) -> Composition:
+    """How often the region saw each matched species, by its folder's name: the sum over the listed names that lead to it.
+
+    counts: of the list, {group: {listed name: n}}; where the list does not count, nothing comes back.
+    """
+    lead = {(pair.group, nfc(pair.listed)): pair.folder for pair in result.joined}
+    found: Composition = {}
+    for group, folders in result.matched.items() if counts else ():
+        found[group] = dict.fromkeys(folders, 0)
+        exact = {nfc(folder): folder for folder in folders}
+        for names in (counts.get(group, {}), counts.get(ANY_GROUP, {})):
+            for name, n in names.items():
+                if folder := exact.get(nfc(name)) or lead.get((group, nfc(name))):
+                    found[group][folder] += n
+    return found
+
+
+def report(result: Match, photos: Names, region: Names, everything: Names | None = None) -> dict[str, Any]:
+    """What became of every name, for people: nothing in it but `matched` and `joined` has been taken. everything: the
+    region's list with the groups that are not included, too."""
     listed = {group: [*region.get(group, []), *region.get(ANY_GROUP, [])] for group in photos}
     folders = {group: list(names) for group, names in photos.items()}
     every = {ANY_GROUP: [name for names in folders.values() for name in names]} | folders
@@ -117,7 +136,7 @@ def report(result: Match, photos: Names, region: Names) -> dict[str, Any]:
         "nearest_in_region": {group: nearest(names, listed[group]) for group, names in result.only_photos.items()},
         "nearest_in_photos": {group: nearest(names, every[group]) for group, names in result.only_region.items()},
         "genus_only": {"photos": _genera(photos), "region": _genera(region)},
-        "in_two_groups": _in_two_groups(photos, region),
+        "in_two_groups": _in_two_groups(photos, everything or region),
     }
 
 

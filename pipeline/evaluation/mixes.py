@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.dataset.labelling import tell_unseen
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.scores import Floats
 from pipeline.files import read_json
@@ -25,6 +26,7 @@ def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) 
         counts = _photos(rows)
     elif settings.mix == "observed" and settings.observed:
         counts = observed(settings.observed)
+        tell_unseen({name: counts.get(name, 0) for name in names}, settings.observed)
     elif settings.mix == "month" and settings.month:
         counts = of_month(settings.dates, settings.month, rows)
     mix = np.array([float(counts.get(name, 0)) for name in names])

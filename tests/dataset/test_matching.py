@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.composition import total
-from pipeline.dataset.matching import Joined, match, report
+from pipeline.dataset.matching import Joined, match, observations, report
 from pipeline.dataset.sources.listing import ANY_GROUP
 from pipeline.errors import DataError
 
@@ -122,6 +122,37 @@ def test_the_report_tells_of_genera_and_of_names_in_two_groups() -> None:
         "pica pica": {"photos": ["Aves", "Insecta"], "region": ["Aves", "Insecta"]},
         "vespa crabro": {"photos": ["Insecta"], "region": ["Aves"]},
     }
+
+
+def test_a_group_that_is_not_included_still_counts_for_names_in_two_groups() -> None:
+    folders, listed = {"Aves": ["Oenanthe", "Pica pica"]}, {"Aves": ["Pica pica"], "Plantae": ["Oenanthe"]}
+    chosen = {"Aves": listed["Aves"]}
+    told = report(match(folders, chosen), folders, chosen, listed)
+    assert told["in_two_groups"] == {"oenanthe": {"photos": ["Aves"], "region": ["Plantae"]}}
+    assert told["nearest_in_region"] == {"Aves": {}}
+
+
+# observations -------------------------------------------------------------------------------------------------------
+
+
+def test_observations_take_the_folders_names_and_add_up() -> None:
+    counts = {
+        "Aves": {"Pica pica": 5, "Pica pica melanotos": 2, unicodedata.normalize("NFD", "Épeire"): 3},
+        "Insecta": {"Artogeia rapae": 7, "Bombus": 9},
+        ANY_GROUP: {"Apis mellifera L.": 900, "Pica pica": 1},
+    }
+    folders = {"Aves": ["Pica pica", "Épeire"], "Insecta": ["Apis mellifera", "Pieris rapae"]}
+    result = match(folders, counts, normalised=True, synonyms={"artogeia rapae": "pieris rapae"})
+    assert observations(result, counts) == {
+        "Aves": {"Pica pica": 8, "Épeire": 3},
+        "Insecta": {"Apis mellifera": 900, "Pieris rapae": 7},
+    }
+    exact = match(folders, counts)
+    assert observations(exact, counts) == {"Aves": {"Pica pica": 6, "Épeire": 3}, "Insecta": {}}
+
+
+def test_a_list_that_does_not_count_has_no_observations() -> None:
+    assert observations(match(FOLDERS, FOLDERS), {}) == {}
 
 
 # the published region -----------------------------------------------------------------------------------------------

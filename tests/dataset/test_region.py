@@ -57,6 +57,10 @@ def observed(config: Config) -> Any:
     return json.loads((config.dataset_dir / "region_observations.json").read_text(encoding="utf-8"))
 
 
+def matched_observations(config: Config) -> Any:
+    return json.loads((config.dataset_dir / "matched_observations.json").read_text(encoding="utf-8"))
+
+
 def test_no_source_does_nothing(make_config: MakeConfig, lines: Lines) -> None:
     config = make_config()
     run_stages(config, until="match")
@@ -164,6 +168,7 @@ def test_a_list_of_the_users_own_with_frequencies(make_config: MakeConfig, tmp_p
         make_config("region.source=species_list", f"region.file={path}", "region.names=normalised"), until="match"
     )
     assert "match     2 species of 6 with photos and 2 listed, 1 of them spelt differently" in lines()
+    assert matched_observations(config) == {"Aves": {"Pica pica": 7}, "Insecta": {"Apis mellifera": 3}}
     path.write_text("group,species\nAves,Ardea alba\n")
     run_stages(config, until="match")
     assert region(config) == {"Aves": ["Ardea alba"]}
@@ -175,6 +180,50 @@ def test_a_table_of_synonyms(make_config: MakeConfig, tmp_path: Path, lines: Lin
     asked = ["region.source=species_list", f"region.file={tmp_path / 'list.txt'}"]
     run_stages(make_config(*asked, f"region.synonyms={tmp_path / 'synonyms.csv'}"), until="match")
     assert lines()[-1] == "match     2 species of 6 with photos and 2 listed, 1 of them spelt differently"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "group,species,count\nAves,Ardea alba,40\nAves,Pica pica,60\nInsecta,Apis mellifera L.,60\nInsecta,Artogeia rapae,40\n",
+        "species,count\nArdea alba,40\nPica pica,60\nApis mellifera L.,60\nArtogeia rapae,40\n",
+    ],
+    ids=["groups", "no groups"],
+)
+@pytest.mark.parametrize("given", ["region.file", "paths.web_crawl_output_json"])
+def test_the_region_s_frequencies_reach_the_labels_whatever_the_list_calls_the_species(
+    make_config: MakeConfig, tmp_path: Path, lines: Lines, text: str, given: str
+) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    (tmp_path / "synonyms.csv").write_text("synonym,accepted\nArtogeia rapae,Pieris rapae\n")
+    config = make_config(
+        *(["region.source=species_list"] if given == "region.file" else []),
+        f"{given}={tmp_path / 'list.csv'}",
+        "region.names=normalised",
+        f"region.synonyms={tmp_path / 'synonyms.csv'}",
+        f"labels.weights={tmp_path / 'output/tiny/dataset/matched_observations.json'}",
+    )
+    run_stages(config, until="label")
+    seen = {"Aves": {"Ardea alba": 40, "Pica pica": 60}, "Insecta": {"Apis mellifera": 60, "Pieris rapae": 40}}
+    assert matched_observations(config) == seen
+    chosen = json.loads((config.dataset_dir / "dominant_species.json").read_text())
+    assert chosen == {"Aves": ["Pica pica"], "Insecta": ["Apis mellifera"]}  # by the photos it would be Ardea alba
+    assert not any("no observation" in line for line in lines())
+    (tmp_path / "list.csv").write_text(text.replace("alba,40", "alba,90"))
+    run_stages(config, until="label")
+    chosen = json.loads((config.dataset_dir / "dominant_species.json").read_text())
+    assert chosen["Aves"] == ["Ardea alba"]
+
+
+def test_species_that_the_weights_do_not_know_are_told(make_config: MakeConfig, tmp_path: Path, lines: Lines) -> None:
+    (tmp_path / "w.json").write_text(
+        '{"Aves": {"Pica pica": 9}, "Insecta": {"Apis mellifera L.": 900, "Pieris rapae": 1}}'
+    )
+    run_stages(
+        make_config(f"labels.weights={tmp_path / 'w.json'}", "train_val_split.dominant_threshold=1"), until="label"
+    )
+    told = f"  4 of 6 species have no observation in {tmp_path / 'w.json'}, e.g. Ardea alba"
+    assert told in lines()
 
 
 # Open Data ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,13 @@ NAMES = ["a", "b", "c"]
 ROWS = pd.DataFrame({"image_path": ["1", "2", "3", "4"], "species": ["a", "a", "b", "c"]})
 
 
-def test_mixes(tmp_path: Path) -> None:
+def test_mixes(tmp_path: Path, lines: Callable[[], list[str]]) -> None:
     assert species_mix(MonteCarlo(), NAMES, ROWS) is None
     assert species_mix(MonteCarlo(mix="uniform"), NAMES, ROWS) == pytest.approx([1, 1, 1])
     (tmp_path / "region.json").write_text('{"Insecta": {"a": 5, "c": 15, "elsewhere": 9}}')
     seen = MonteCarlo(mix="observed", observed=tmp_path / "region.json")
     assert species_mix(seen, NAMES, ROWS) == pytest.approx([5, 0, 15])
+    assert lines() == [f"  1 of 3 species have no observation in {tmp_path / 'region.json'}, e.g. b"]
     (tmp_path / "dates.csv").write_text("image_path,date\n1,2020-05-01\n2,2020-06-01\n3,2019-05-31\n4,unknown\n")
     may = MonteCarlo(mix="month", dates=tmp_path / "dates.csv", month=5)
     assert species_mix(may, NAMES, ROWS) == pytest.approx([1, 1, 0])

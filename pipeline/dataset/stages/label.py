@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.dataset.composition import compose, total
 from pipeline.dataset.formats.base import Photo
-from pipeline.dataset.labelling import Labelling, label
+from pipeline.dataset.labelling import Labelling, label, tell_unseen, weigh
 from pipeline.dataset.stages.split import ROWS
 from pipeline.dataset.stages.stage import Stage
 from pipeline.files import sha256, write_json
@@ -38,6 +38,9 @@ def _run(config: Config) -> str:
     used = rows.loc[rows["split"] != "", ["image_path", "group", "species"]]
     composition = compose(Photo(*row) for row in used.itertuples(index=False))
     made = label(config.labels, composition, config.train_val_split.dominant_threshold)
+    if config.labels.weights:
+        seen = weigh(config.labels, composition).values()
+        tell_unseen({name: n for counts in seen for name, n in counts.items()}, config.labels.weights)
     photos = {name: n for members in composition.values() for name, n in members.items()}
     ranks = [{"class_name": name, "sample_count": photos[name], "rank": i} for i, name in enumerate(made.ranking, 1)]
     data = [

@@ -26,6 +26,16 @@ def region_file(config: Config) -> Path | None:
     return config.dataset_dir / SPECIES if config.region.source else config.paths.web_crawl_output_json
 
 
+def listed(config: Config) -> Listing | None:
+    """The region's list, whole, with the observations of those that it counts; none where there is no list."""
+    if (path := region_file(config)) is None:
+        return None
+    found = read_listing(path)
+    if config.region.source is None:
+        return found
+    return found._replace(observations=read_json(config.dataset_dir / OBSERVATIONS, "region's observations"))
+
+
 def _inputs(config: Config) -> Mapping[str, Any]:
     """What a server says is none of it: it is asked once."""
     region = config.region
