@@ -9,11 +9,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from pipeline.dataset.formats.base import safe_path
 from pipeline.errors import DataError
+from pipeline.files import read_json, write_json
 
+UNPACKED = ".unpacked.json"  # in the folder: size and time of change of the archive
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER = 4 << 30  # bytes; the largest annotation file of iNaturalist 2021 has less than 2 GB
@@ -37,13 +39,17 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path) -> Path:
     """Unpack whole, once, into a folder beside the archive; gives the folder that holds the files.
 
-    A killed call leaves no half folder: the folder gets its name when all is there.
+    A killed call leaves no half folder: the folder gets its name when all is there. The folder remembers the archive: an
+    archive that has changed is unpacked anew, and a folder that was not made from it is an error.
     """
     name = archive.name[: -len(next(end for end in ENDINGS if archive.name.lower().endswith(end)))]
     target = archive.with_name(name)
-    if not target.is_dir():
-        temporary = archive.with_name(f".{name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+    state = archive.stat()
+    told = {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    if not target.is_dir() or _made_from(target, archive) != told:
+        temporary, old = archive.with_name(f".{name}.tmp"), archive.with_name(f".{name}.old.tmp")
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
         temporary.mkdir()
 
         def take(member: Member, data: IO[bytes]) -> None:
@@ -53,9 +59,22 @@ def unpack(archive: Path) -> Path:
                 shutil.copyfileobj(data, out)
 
         extract(archive, take)
+        write_json(temporary / UNPACKED, told)
+        if target.is_dir():
+            target.rename(old)
         temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     inside = [entry for entry in target.iterdir() if not entry.name.startswith(".")]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+
+def _made_from(folder: Path, archive: Path) -> Any:
+    if not (folder / UNPACKED).is_file():
+        raise DataError(
+            f"{folder} is where {archive} would be unpacked, and was not made from it; move one of them away, or set "
+            "paths.src_dataset to the folder"
+        )
+    return read_json(folder / UNPACKED, "note of what was unpacked")
 
 
 def extract(archive: Path, take: Take, wanted: Collection[str] | None = None) -> None:

@@ -53,6 +53,25 @@ def test_tar_arrives_whole_once(tmp_path: Path, ending: str, mode: str) -> None:
     assert (tmp_path / "set/a/1.jpg").read_bytes() == b"mine"
 
 
+def test_an_archive_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "set.tar", ("a/1.jpg", b"one"), ("a/2.jpg", b"two"), mode="w")
+    unpack(archive)
+    make_tar(archive, ("a/1.jpg", b"new"), mode="w")
+    os.utime(archive, (1, 1))
+    assert unpack(archive) == tmp_path / "set" / "a"
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "set/a").iterdir()] == [("1.jpg", b"new")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "set.tar"]
+
+
+def test_a_folder_of_the_archive_s_name_that_was_not_made_from_it_is_left_alone(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "set.tar", ("1.jpg", b"one"), mode="w")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/mine.jpg").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"set is where .*set\.tar would be unpacked, and was not made from it"):
+        unpack(archive)
+    assert (tmp_path / "set/mine.jpg").read_bytes() == b"mine"
+
+
 def test_zip_arrives_whole(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as zipped:
         zipped.writestr("x/1.jpg", b"one")

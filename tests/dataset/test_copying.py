@@ -197,6 +197,25 @@ def test_photos_come_out_of_an_archive_once(photos: Path, dst: Path, listed: lis
     assert place_from_archive(listed[:20], archive, dst) == {"copied": 1, "kept": 19}
 
 
+def test_photos_of_a_changed_archive_arrive(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:
+    def pack() -> Path:
+        with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+            tar.add(photos, ".")
+        return tmp_path / "photos.tar"
+
+    place_from_archive(listed, pack(), dst)
+    source, target = (folder / listed[7].path for folder in (photos, dst))
+    source.write_bytes(b"another photo")
+    assert place_from_archive(listed, pack(), dst) == {"copied": 1, "kept": 33}
+    assert target.read_bytes() == b"another photo"
+    modified = target.stat().st_mtime_ns
+    target.write_bytes(b"another phot0")
+    os.utime(target, ns=(modified, modified))
+    assert place_from_archive(listed, tmp_path / "photos.tar", dst) == {"kept": 34}
+    assert place_from_archive(listed, tmp_path / "photos.tar", dst, exact=True) == {"copied": 1, "kept": 33}
+    assert target.read_bytes() == b"another photo"
+
+
 def test_archive_without_a_listed_photo_names_it(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "photos.tar", "w") as tar:
         tar.add(photos / "Aves", "Aves")

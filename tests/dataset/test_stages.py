@@ -323,6 +323,23 @@ def test_photos_of_a_tar_arrive_without_unpacking_the_rest(
     next(config.paths.dst_dataset.rglob("*.jpg")).unlink()
     run_stages(config, until="manifest")
     assert f"copy      1 copied, 21 kept in {config.paths.dst_dataset}" in lines()
+    with pytest.raises(ConfigError, match=r"dataset\.store takes photos that are files; unpack the archives first"):
+        run_stages(make_config(*packed, "dataset.store.size=32"), until="copy")
+
+
+def test_a_photo_that_changed_in_the_tar_changes_in_the_data_set(
+    make_config: MakeConfig, packed: tuple[str, ...], photos: Path, lines: Lines
+) -> None:
+    config = make_config(*packed, "train_val_split.dominant_threshold=1")
+    run_stages(config, until="verify")
+    draw_photo(999).save(photos / "Aves/Pica pica/000.jpg", quality=92)
+    with tarfile.open(config.paths.src_dataset / "train_mini.tar.gz", "w:gz") as tar:
+        tar.add(photos, "train_mini")
+    lines()
+    run_stages(config, until="verify")
+    assert redone(lines()) == ["copy", "verify"]
+    arrived = config.paths.dst_dataset / "train_mini/Aves/Pica pica/000.jpg"
+    assert arrived.read_bytes() == (photos / "Aves/Pica pica/000.jpg").read_bytes()
 
 
 def test_source_that_is_an_archive_is_unpacked_beside_it(make_config: MakeConfig, photos: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Query(NamedTuple):
 
 
 def search(folder: Path, query: Query, photos: Path, memory_gb: float, threads: int = 0) -> Listing:
-    """Species, named as their folders will be, with their numbers of observations; the photos go to a parquet file.
+    """Species with their numbers of observations, the photos in a parquet file; names are those that their folders will have.
 
     Its columns: group, species, photo_id (the order of its rows), extension, width, height (px), observation (UUID),
     date (of the observation, empty where unknown), observer (login), licence, attribution. A photo that shows two species
@@ -70,6 +70,7 @@ def search(folder: Path, query: Query, photos: Path, memory_gb: float, threads: 
             db.execute(_SEEN, _conditions(query, box))
             if polygon is not None:
                 _keep_inside(db, polygon)
+            _name_as_folders(db)
             counts = db.execute("SELECT grp, name, count(*) FROM seen GROUP BY ALL").fetchall()
             db.execute(_FOUND, {"licences": list(query.licences)})
             with replacing(photos) as temporary:
@@ -84,8 +85,7 @@ def search(folder: Path, query: Query, photos: Path, memory_gb: float, threads: 
             shutil.rmtree(scratch)
     found: dict[str, dict[str, int]] = {}
     for group, name, n in counts:
-        members, folder_name = found.setdefault(group, {}), safe_name(name)
-        members[folder_name] = members.get(folder_name, 0) + n
+        found.setdefault(group, {})[name] = n
     return listing(found)
 
 
@@ -142,6 +142,13 @@ def _keep_inside(db: duckdb.DuckDBPyConnection, polygon: Any) -> None:
     db.create_function("inside", inside, [DOUBLE, DOUBLE], BOOLEAN, type=PythonUDFType.ARROW)
     db.execute("DELETE FROM seen WHERE NOT inside(longitude, latitude)")
     db.remove_function("inside")
+
+
+def _name_as_folders(db: duckdb.DuckDBPyConnection) -> None:
+    """Lists, photos and folders have one spelling of each name."""
+    for (name,) in db.execute("SELECT DISTINCT name FROM seen").fetchall():
+        if (safe := safe_name(name)) != name:
+            db.execute("UPDATE seen SET name = ? WHERE name = ?", [safe, name])
 
 
 # every taxon of the rank species or below, with the name and the group of its species

@@ -61,7 +61,7 @@ def _run(config: Config) -> str:
         counts += store(loose, src, dst, dataset.store, dataset.workers)
     else:
         for top, photos in sorted(packed.items()):
-            counts += place_from_archive(photos, source(config).archives[top], dst)
+            counts += place_from_archive(photos, source(config).archives[top], dst, dataset.compare == "hash")
         counts += place(loose, src, dst, dataset.copy_mode, dataset.compare == "hash")
     return ", ".join(f"{n} {what}" for what, n in sorted(counts.items())) + f" in {dst}"
 

@@ -50,6 +50,7 @@ def test_species_counts_and_photos_of_a_box(tmp_path: Path, packed: bool) -> Non
     found, photos = ask(write_snapshot(tmp_path / "snapshot", packed))
     assert found.observations == WHOLE  # the subspecies counts for its species, genus and hybrid for none
     assert photos["photo_id"].tolist() == [105, 101, 102, 103, 108, 110, 104]
+    assert set(photos["species"]) == {name for names in found.species.values() for name in names}
 
 
 def test_each_photo_says_whose_it_is(snapshot: Path) -> None:
