@@ -35,6 +35,7 @@ from pipeline.evaluation.predict import (
     predict,
     predict_stages,
     predictions_file,
+    predictions_stamp,
     save_predictions,
     stage_names,
 )
@@ -42,7 +43,7 @@ from pipeline.evaluation.report import write_report
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.run import PRECISIONS, evaluate
 from pipeline.evaluation.subjects import cascade_subject
-from pipeline.files import Stamp, sha256, write_json
+from pipeline.files import sha256, write_json
 from pipeline.models.checkpoint import versions
 
 RESULT = Path(__file__).parent / "results" / "evaluation.json"
@@ -138,8 +139,7 @@ def with_a_third_model(config: Config, folder: Path) -> Config:
         table = load_predictions(known)
         logits = table.logits + np.random.default_rng(config.seed).normal(0, 1, table.logits.shape).astype(np.float32)
         save_predictions(target, Predictions(table.rows, logits, {**table.card, "name": noisy}, table.data_hash))
-        inputs = {"model": sha256(source), "data": table.data_hash}
-        Stamp(target.parent / ".stamps" / f"{target.stem}.json", inputs, [target]).write()  # as if predicted
+        predictions_stamp(target, sha256(source), table.data_hash).write()  # as if predicted
         shutil.copystat(known, target)  # no younger than the simulations and times
     return more
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def calibration(systems: Mapping[str, Judged], ece: Mapping[str, float], path: P
     """Accuracy against confidence, per system; below the diagonal a system is surer than it may be."""
     figure, (axes, bars) = plt.subplots(2, 1, figsize=(7, 7.5), height_ratios=[3, 1], sharex=True)
     axes.plot([0, 1], [0, 1], ":", color="0.4", label="perfect")
-    for (name, judged), colour in zip(systems.items(), COLOURS, strict=False):
+    for (name, judged), colour in zip(systems.items(), cycle(COLOURS), strict=False):
         table = reliability(judged)
         there = table[table["photos"] > 0]
         axes.plot(
@@ -110,8 +111,8 @@ def thresholds(tables: Sequence[Predictions], rules: Rules, path: Path) -> None:
     axes.plot(grid, rate, color=GREEN, linewidth=2, label="communication rate (share sent on to main)")
     axes.plot(grid, accuracy, color=COLOURS[2], linewidth=2, label="accuracy of the cascade")
     caches = [rule for table, rule in zip(tables, rules, strict=True) if table.labels.has_other]
-    for threshold in {rule.threshold for rule in caches if rule}:
-        axes.axvline(threshold, color=RED, linewidth=1, label="the cascade's own threshold")
+    for k, threshold in enumerate(sorted({rule.threshold for rule in caches if rule})):
+        axes.axvline(threshold, color=RED, linewidth=1, label=None if k else "the cascade's own threshold")
     axes.set(xlabel="threshold: least score for a cache to answer", ylim=(0, 1.02), xlim=(0, 1))
     axes.set_title("What the threshold does, on test" + ("" if any(caches) else " (the caches are off)"))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -121,7 +122,9 @@ def thresholds(tables: Sequence[Predictions], rules: Rules, path: Path) -> None:
 
 
 def post_hoc(folded: pd.DataFrame, trained: pd.DataFrame, path: Path) -> None:
-    """Figures of main folded to every number of dominant species; trained caches as points."""
+    """Figures of main folded to every number of dominant species; as points the trained caches that, as it, start
+    from the first rank."""
+    trained = trained[trained["start_rank"] == 0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     shown = {"accuracy": GREEN, "macro_f1": COLOURS[2], "hit_precision": COLOURS[3], "always_other_accuracy": "0.6"}
     for axes, x, label in (
@@ -164,7 +167,7 @@ def pareto(points: Sequence[tuple[str, float, float, tuple[float, float]]], path
     best = [p for p in points if not any(q[1] <= p[1] and q[2] >= p[2] and q[1:3] != p[1:3] for q in points)]
     front = sorted((ms, accuracy) for _, ms, accuracy, _ in best)
     axes.plot(*zip(*front, strict=True), color="0.7", linewidth=1, zorder=1, label="nothing is both faster and better")
-    for (name, ms, accuracy, (low, high)), colour in zip(points, COLOURS * len(points), strict=False):
+    for (name, ms, accuracy, (low, high)), colour in zip(points, cycle(COLOURS), strict=False):
         axes.errorbar(
             ms, accuracy, [[max(accuracy - low, 0)], [max(high - accuracy, 0)]], fmt="o", color=colour, capsize=3
         )
@@ -197,7 +200,11 @@ def scenarios(table: pd.DataFrame, path: Path) -> None:
     axes.plot(
         table["communication_rate"], y, "|", color=RED, markersize=16, markeredgewidth=2, label="share sent on to main"
     )
-    axes.set_yticks(y, [f"{name} (n={n})" for name, n in zip(table["scenario"], table["photos"], strict=True)])
+    drawn = [
+        str(n) if n == draws else f"{draws} draws of {n}"
+        for n, draws in zip(table["photos"], table["draws"], strict=True)
+    ]
+    axes.set_yticks(y, [f"{name} (n={n})" for name, n in zip(table["scenario"], drawn, strict=True)])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.02), title="Other days than the test split")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -212,7 +219,7 @@ def stress(table: pd.DataFrame, path: Path) -> None:
     figure, all_axes = plt.subplots(1, len(kinds), figsize=(3.4 * len(kinds), 3.8), sharey=True)
     for axes, kind in zip(np.atleast_1d(all_axes), kinds, strict=True):
         for (system, part), colour in zip(
-            table[table["corruption"].isin(["clean", kind])].groupby("system"), COLOURS, strict=False
+            table[table["corruption"].isin(["clean", kind])].groupby("system"), cycle(COLOURS), strict=False
         ):
             axes.plot(part["level"], part["accuracy"], "o-", color=colour, markersize=4, label=system)
             axes.fill_between(

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from pipeline.config import Config
+from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError
 from pipeline.evaluation.choice import Choice, choose
+from pipeline.evaluation.metrics import species_report, supports
 from pipeline.evaluation.predict import Predictions, predictions_file, stage_names
 from pipeline.evaluation.routing import Rules
+from pipeline.evaluation.scores import Floats, Ids
 from pipeline.files import digest, sha256
+from pipeline.labels import LabelSpace
 
 
 def chosen(config: Config, tables: list[Predictions]) -> Choice:
@@ -34,6 +40,14 @@ def part(tables: list[Predictions], split: str) -> list[Predictions]:
             "and that the photos of the manifest are still there"
         )
     return parts
+
+
+def users_report(
+    manifest: Manifest, truth: Ids, answers: Ids, labels: LabelSpace, weights: Floats | None = None
+) -> pd.DataFrame:
+    """The users' table (see species_report) with the supports of the manifest; every photo counts, also of no label."""
+    totals = supports(manifest.rows[manifest.rows["split"] != ""], labels)
+    return species_report(truth, answers, labels, totals, supports(manifest.part("train"), labels), weights)
 
 
 def unreadable(table: Predictions) -> dict[str, str]:

@@ -25,7 +25,7 @@ TOLD = ("accuracy", "macro_f1", "communication_rate")
 
 def of_data(manifest: Manifest) -> dict[str, Any]:
     """Sizes of the splits, and of head, middle and tail."""
-    good = manifest.rows[manifest.rows["ok"]]
+    good = manifest.rows[manifest.rows["split"] != ""]
     groups = sorted(good["group"].unique())
     splits = []
     for split in SPLITS:
@@ -40,12 +40,14 @@ def of_data(manifest: Manifest) -> dict[str, Any]:
         parts.append({"part": name, "species": len(species), "photos_to_train_on": sum(counts), "per_species": spread})
     shares = good["species"].value_counts(normalize=True).cumsum()
     half = int((shares < 0.5).sum()) + 1
-    unusable = len(manifest.rows) - len(good)
+    unreadable = int((~manifest.rows["ok"]).sum())
+    left_out = len(manifest.rows) - len(good) - unreadable
     text = f"{len(good):,} photos of {good['species'].nunique()} species ({', '.join(groups)}); {half} species hold half of them."
     text += (
         " One split for all models: train teaches, val chooses, test reports. Photos that look alike stay in one split."
     )
-    text += f" {unusable} photos cannot be used." if unusable else ""
+    text += f" {unreadable:,} more photos cannot be used." if unreadable else ""
+    text += f" {left_out:,} more are in no split; the manifest has the reasons." if left_out else ""
     return {
         "data": {"splits": splits, "parts": parts, "text": text},
         "head_above": HEAD_ABOVE, "tail_below": TAIL_BELOW,
@@ -147,7 +149,12 @@ def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
         if not found:
             continue
         kept = found["storage"]
-        full = f"{kept['looked_at']['mean']:,.0f} photos for {kept['limit_mb']:g} MB" if kept else "never"
+        if not kept:
+            full = "unknown: no photo is there to tell its size"
+        elif not kept["looked_at"]:
+            full = "never"
+        else:
+            full = f"{kept['looked_at']['mean']:,.0f} photos for {kept['limit_mb']:g} MB"
         mix = f"{found['drawn_from']}, {found['mix']}" + (", every species once" if found["every_species"] else "")
         figures = [found[name] for name in TOLD]
         simulations.append(

@@ -33,16 +33,18 @@ def headline(
     train: Mapping[str, int] | None = None,
     ratios: Ratios | None = None,
     confidence: Floats | None = None,
+    counts: Floats | None = None,
 ) -> dict[str, Any]:
     """Every headline figure with its interval: accuracy, macro and weighted scores, with and without "Other", and ECE.
 
     train: photos per species to train on; gives the scores of head, middle and tail. ratios: further figures.
+    counts: how often each photo was drawn, where it was.
     """
     index = {name: i for i, name in enumerate(labels.names)}
     parts = {part: np.array([index[n] for n in names if n in index]) for part, names in long_tail(train or {}).items()}
     other = len(labels) - 1 if labels.has_other else None
     parts = {part: ids for part, ids in parts.items() if len(ids)}
-    return with_intervals(Sample(truth, answers, len(labels), other, parts, ratios or {}, confidence), seed)
+    return with_intervals(Sample(truth, answers, len(labels), other, parts, ratios or {}, confidence), seed, counts)
 
 
 def model_figures(

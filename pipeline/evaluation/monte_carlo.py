@@ -113,44 +113,44 @@ def simulate(sample: Sample, day: Day, runs: int, seed: int, cells: int = CELLS)
 
 
 def summary(sample: Sample, found: Simulation) -> dict[str, dict[str, Any]]:
-    """Per figure: mean over the runs with its interval, the range that holds 95 % of the runs, and the pooled figure."""
+    """Per figure: mean over the runs with its interval, the range that holds 95 % of the runs, and the pooled figure.
+
+    One run has a mean alone; how far runs differ needs two or more, so its intervals and sd are None.
+    """
     pooled = score(sample, found.drawn[None])
     figures = {}
     for name in found.runs.columns.drop("run"):
         values = found.runs[name].to_numpy()
-        low, high = np.percentile(values, [2.5, 97.5])
-        mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        half = NORMAL_95 * spread / np.sqrt(len(values))
-        figures[name] = {
-            "mean": mean,
-            "mean_95": [mean - half, mean + half],
-            "sd": spread,
-            "low_95": float(low),
-            "high_95": float(high),
-            "pooled": float(pooled[name][0]),
-        }
+        told, mean_95, sd = spread(values), None, None
+        if len(values) > 1:
+            sd = float(values.std(ddof=1))
+            half = NORMAL_95 * sd / np.sqrt(len(values))
+            mean_95 = [told["mean"] - half, told["mean"] + half]
+        figures[name] = {**told, "mean_95": mean_95, "sd": sd, "pooled": float(pooled[name][0])}
     return figures
 
 
-def runs_enough(spread: float, within: float) -> int:
+def spread(values: Floats | Ids) -> dict[str, Any]:
+    """Mean of the runs and the range that holds 95 % of them; None for the range of a single one."""
+    low, high = np.percentile(values, [2.5, 97.5]).tolist() if len(values) > 1 else (None, None)
+    return {"mean": float(values.mean()), "low_95": low, "high_95": high}
+
+
+def runs_enough(sd: float, within: float) -> int:
     """How many runs hold the mean's 95 % interval within +- `within`, for runs of this standard deviation."""
-    return max(1, int(np.ceil((NORMAL_95 * spread / within) ** 2)))
+    return max(1, int(np.ceil((NORMAL_95 * sd / within) ** 2)))
 
 
-def storage(rate: float, photo_kb: float, limit_mb: float, runs: int, seed: int) -> dict[str, Any] | None:
-    """How many photos a device can look at until those it must keep (a share `rate` of all) fill limit_mb; none: never.
+def storage(rate: float, photo_kb: float, limit_mb: float, runs: int, seed: int) -> dict[str, Any]:
+    """How many photos a device can look at until those it must keep (a share `rate` of all) fill limit_mb.
+
+    looked_at: None where it keeps none, so that they never fill it.
 
     The count of looks until the m-th kept photo is negative binomial, so no photo needs to be drawn.
     """
     kept = int(np.ceil(limit_mb * 1024 / photo_kb))
-    if rate <= 0:
-        return None
-    looked = kept + np.random.default_rng([seed, runs]).negative_binomial(kept, min(rate, 1.0), runs)
-    low, high = np.percentile(looked, [2.5, 97.5])
-    mean = float(looked.mean())
-    return {
-        "limit_mb": limit_mb,
-        "photo_kb": photo_kb,
-        "kept": kept,
-        "looked_at": {"mean": mean, "low_95": float(low), "high_95": float(high)},
-    }
+    told: dict[str, Any] = {"limit_mb": limit_mb, "photo_kb": photo_kb, "kept": kept, "looked_at": None}
+    if rate > 0:
+        looked = kept + np.random.default_rng([seed, runs]).negative_binomial(kept, min(rate, 1.0), runs)
+        told["looked_at"] = spread(looked)
+    return told

@@ -152,9 +152,12 @@ def convergence(runs: pd.DataFrame, means: Mapping[str, float], within: float, p
         axes.fill_between(count[start:], (running - half)[start:], (running + half)[start:], color=GREEN, alpha=0.25)
         axes.plot(count, running, color=GREEN)
         axes.axhline(mean, color="0.5", linewidth=0.8, linestyle=":")
-        need = runs_enough(float(values.std(ddof=1)) if len(values) > 1 else 0.0, within)
-        axes.set_title(f"{name.replace('_', ' ')}: {need:,} runs are enough for ±{within:g}", fontsize=10, loc="left")
-        if need <= len(runs):
+        need = runs_enough(float(values.std(ddof=1)), within) if len(values) > 1 else None
+        told = (
+            f"{need:,} runs are enough for ±{within:g}" if need else "how many runs are enough needs two runs or more"
+        )
+        axes.set_title(f"{name.replace('_', ' ')}: {told}", fontsize=10, loc="left")
+        if need and need <= len(runs):
             axes.axvline(need, color=RED, linewidth=1)
         spread = max(3 * float(half[start]), 1e-3)
         axes.set_ylim(mean - spread, mean + spread)

@@ -68,7 +68,8 @@ def beside_trained(caches: Sequence[Predictions], main: Predictions, seed: int) 
         difference = paired_difference(folded == truth, answers == truth, seed)
         told = {f"folded_{name}": value for name, value in _figures(main, labels.names[:-1]).items()}
         rows.append(
-            {"cache": cache.name, "threshold": cache.card["threshold"], "labels": len(labels)}
+            {"cache": cache.name, "start_rank": cache.card["window"][0], "threshold": cache.card["threshold"]}
+            | {"labels": len(labels)}
             | _score(truth, answers, labels) | told | {f"folded_minus_trained_{k}": v for k, v in difference.items()}
         )  # fmt: skip
     return pd.DataFrame(rows)

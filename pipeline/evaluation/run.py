@@ -15,8 +15,8 @@ from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.choice import Choice
-from pipeline.evaluation.experiment import chosen, part, unreadable, with_interval
-from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, species_report, supports
+from pipeline.evaluation.experiment import chosen, part, unreadable, users_report, with_interval
+from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, supports
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, predictions_file, stage_names
 from pipeline.evaluation.routing import Routed, cascade_figures, route, truth_ids
 from pipeline.evaluation.tables import FORMAT_VERSION, TABLES, Judged, judge, judge_cascade, write_tables
@@ -115,11 +115,7 @@ def _model(config: Config, manifest: Manifest, table: Predictions, precision: st
 
 def _write(manifest: Manifest, judged: Judged, folder: Path, name: str) -> None:
     """The users' report and the tables of one model or of the cascade."""
-    totals = supports(manifest.rows[manifest.rows["split"] != ""], judged.labels)
-    train = supports(manifest.part("train"), judged.labels)
-    known = judged.truth >= 0
-    report = species_report(judged.truth[known], judged.answers[known], judged.labels, totals, train)
-    write_csv(folder / f"report_{name}.csv", report)
+    write_csv(folder / f"report_{name}.csv", users_report(manifest, judged.truth, judged.answers, judged.labels))
     write_tables(folder / name, judged)
 
 

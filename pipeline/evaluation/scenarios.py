@@ -71,16 +71,21 @@ def test_sets(folder: Path, paths: Sequence[str]) -> dict[str, Ids]:
 
 
 def measure(scenarios: Mapping[str, Ids], tables: Sequence[Predictions], rules: Rules, seed: int) -> pd.DataFrame:
-    """One row per scenario: the cascade and main alone on its photos, with intervals, what reaches main, ms per photo."""
+    """One row per scenario: the cascade and main alone on its photos, with intervals, what reaches main, ms per photo.
+
+    photos: different ones; draws: how many of them, one that was drawn twice counted twice.
+    """
     rows = []
     for scenario, photos in scenarios.items():
         part = take(tables, photos)
         routed = route(part, rules)
         judged, flow = judge_cascade(part, routed), cascade_figures(part, routed)
         systems = {"cascade": judged, **({"main": judge(part[routed.main])} if routed.main >= 0 else {})}
-        row: dict[str, Any] = {"scenario": scenario, "photos": len(photos), "species": judged.rows["species"].nunique()}
+        different, first, counts = np.unique(photos, return_index=True, return_counts=True)
+        row: dict[str, Any] = {"scenario": scenario, "photos": len(different), "draws": len(photos)}
+        row["species"] = judged.rows["species"].nunique()
         for system, one in systems.items():
-            figures = headline(one.truth, one.answers, one.labels, seed)
+            figures = headline(one.truth[first], one.answers[first], one.labels, seed, counts=counts.astype(float))
             for figure in ("accuracy", "macro_f1"):
                 low, high = figures[f"{figure}_95"]
                 name = f"{system}_{figure}"

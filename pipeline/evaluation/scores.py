@@ -65,14 +65,18 @@ def score(sample: Sample, weights: Floats) -> dict[str, Floats]:
     return figures
 
 
-def with_intervals(sample: Sample, seed: int) -> dict[str, Any]:
-    """Every figure with its 95 % percentile bootstrap interval over photos (Efron & Tibshirani, 1993): <name>, <name>_95."""
+def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> dict[str, Any]:
+    """Every figure with its 95 % percentile bootstrap interval over photos (Efron & Tibshirani, 1993): <name>, <name>_95.
+
+    counts: how often each photo was drawn; a resample takes or leaves a photo with all its draws, for these are no news.
+    """
     n = len(sample.truth)
-    figures = {name: float(value[0]) for name, value in score(sample, np.ones((1, n))).items()}
+    counts = np.ones(n) if counts is None else counts
+    figures = {name: float(value[0]) for name, value in score(sample, counts[None]).items()}
     rng, rows = np.random.default_rng(seed), max(1, CELLS // n)
     drawn: dict[str, list[Floats]] = {name: [] for name in figures}
     for first in range(0, RESAMPLES, rows):
-        weights = rng.multinomial(n, np.full(n, 1 / n), min(rows, RESAMPLES - first)).astype(np.float64)
+        weights = rng.multinomial(n, np.full(n, 1 / n), min(rows, RESAMPLES - first)) * counts
         for name, value in score(sample, weights).items():
             drawn[name].append(value)
     result: dict[str, Any] = {"photos": n}

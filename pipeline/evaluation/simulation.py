@@ -14,13 +14,13 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.experiment import basis, chosen, part
-from pipeline.evaluation.metrics import species_report, supports
+from pipeline.evaluation.experiment import basis, chosen, part, users_report
 from pipeline.evaluation.mixes import species_mix
 from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
 from pipeline.evaluation.predict import SPLITS, Predictions, predict_file, predict_stages, predictions_file
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
+from pipeline.evaluation.tables import FORMAT_VERSION
 from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_csv, write_json
 
 TOLD = ("accuracy", "macro_f1", "communication_rate", "outside_rate")
@@ -55,6 +55,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
         "mix": [sha256(file) for file in (settings.observed, settings.dates) if file and file.is_file()],
         "manifest": manifest.hash,
         "seed": config.seed,
+        "format": FORMAT_VERSION,
     }
     stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
 
@@ -77,12 +78,15 @@ def _used(
             config.output / "predictions" / f"outside_{safe_name(Path(model).stem)}.{config.monte_carlo.split}.parquet"
         )
         return [predict_file(Path(model), manifest, config.monte_carlo.split, file)], [file]
-    stages = {"small": tables[:1], "big": tables[-1:], "both": tables, "caches": tables[:-1]}
+    caches = [table for table in tables if table.labels.has_other]
+    main = [table for table in tables if not table.labels.has_other]
+    stages = {"small": caches[:1], "big": main, "both": tables, "caches": caches}
     stages |= {table.name: [table] for table in tables}
     if model not in stages:
         raise ConfigError(f"no model {model!r} to simulate; choose of {', '.join(stages)}, or an .onnx file")
     if not stages[model]:
-        raise ConfigError("there is no cache before main to simulate alone; see route.stages and cache.start_ranks")
+        lacking = "main" if model == "big" else "cache before main"
+        raise ConfigError(f"there is no {lacking} to simulate alone; see route.stages and cache.start_ranks")
     names = [table.name for table in stages[model]]
     splits = SPLITS
     if config.monte_carlo.split not in splits:
@@ -95,7 +99,7 @@ def _used(
 def _subject(model: str, tables: list[Predictions], rules: Rules, manifest: Manifest) -> Subject:
     species = manifest.species()
     if model in CASCADES:
-        return cascade_subject(tables, rules[: len(tables)], species, caches_only=model == "caches")
+        return cascade_subject(tables, rules[: len(tables)], species)
     return model_subject(tables[0], species if model.endswith(".onnx") else tables[0].labels)
 
 
@@ -129,10 +133,12 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
         ],
         "precision": config.route.precision,
         **told,
-        "runs_enough": {name: runs_enough(told[name]["sd"], ENOUGH) for name in TOLD if name in told}
-        | {"within": ENOUGH},
+        "runs_enough": {
+            name: None if told[name]["sd"] is None else runs_enough(told[name]["sd"], ENOUGH)
+            for name in TOLD if name in told
+        } | {"within": ENOUGH},
         "storage": storage(rate, photo_kb, settings.storage_mb, settings.runs, config.seed) if photo_kb else None,
-    }
+    }  # fmt: skip
     write_csv(runs, found.runs)
     write_csv(report, _pooled_report(subject, found.drawn, manifest))
     plots.convergence(found.runs, {name: told[name]["mean"] for name in TOLD[:3]}, ENOUGH, convergence)
@@ -144,12 +150,8 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
 
 def _pooled_report(subject: Subject, drawn: Any, manifest: Manifest) -> pd.DataFrame:
     """The users' report over the photos of all runs; answers outside the label space have a row of their own."""
-    sample, known = subject.sample, subject.sample.truth >= 0
-    totals = supports(manifest.rows[manifest.rows["split"] != ""], subject.labels)
-    train = supports(manifest.part("train"), subject.labels)
-    report = species_report(
-        sample.truth[known], sample.answers[known], subject.labels, totals, train, weights=drawn[known]
-    )
+    sample = subject.sample
+    report = users_report(manifest, sample.truth, sample.answers, subject.labels, drawn)
     outside = drawn[sample.answers < 0].sum()
     if outside:
         report = pd.concat([report, pd.DataFrame([{"species": OUTSIDE_ROW, "support": outside}])], ignore_index=True)
@@ -162,8 +164,12 @@ def _tell(model: str, result: dict[str, Any]) -> None:
     )
     for name in TOLD:
         if f := result.get(name):
-            log.info("  %-19s %.4f, 95 %% of the runs in [%.4f, %.4f]", name, f["mean"], f["low_95"], f["high_95"])
-    if kept := result["storage"]:
+            several = (
+                f"95 % of the runs in [{f['low_95']:.4f}, {f['high_95']:.4f}]" if result["runs"] > 1 else "one run"
+            )
+            log.info("  %-19s %.4f, %s", name, f["mean"], several)
+    kept = result["storage"]
+    if kept and kept["looked_at"]:
         log.info(
             "  storage: %.0f MB hold %d photos of %.1f KB, full after %.0f photos",
             kept["limit_mb"], kept["kept"], kept["photo_kb"], kept["looked_at"]["mean"],

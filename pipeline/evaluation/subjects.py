@@ -50,15 +50,15 @@ def model_subject(table: Predictions, labels: LabelSpace) -> Subject:
     return Subject(table.rows, Sample(truth, answers, len(labels), ratios=ratios), labels)
 
 
-def cascade_subject(tables: list[Predictions], rules: Rules, labels: LabelSpace, caches_only: bool = False) -> Subject:
-    """All stages in order, over the region's species. caches_only: there is no main, so what no cache answers is sent on
-    and stays without an answer.
+def cascade_subject(tables: list[Predictions], rules: Rules, labels: LabelSpace) -> Subject:
+    """All stages in order, over the region's species. Without main, what no cache answers is sent on and stays without an
+    answer.
     """
     routed = route(tables, rules)
     names = np.array([*translate(routed.labels.names, labels.names), -1])  # an answer of -1 stays
     truth, answers = truth_ids(tables[0].rows["species"].tolist(), labels), names[routed.answers]
     everything, right = np.ones(len(truth)), answers == truth
-    sent_on = answers < 0 if caches_only else routed.sent_on
+    sent_on = routed.sent_on if routed.main >= 0 else answers < 0
     ratios: Ratios = {"communication_rate": (sent_on, everything), "saving_rate": (~sent_on, everything)}
     for k, table in enumerate(tables):
         mine = (routed.stage == k) & (answers >= 0)

@@ -20,7 +20,7 @@ from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibratio
 from pipeline.files import replacing, write_csv
 from pipeline.labels import LabelSpace
 
-FORMAT_VERSION = 1  # of the tables below
+FORMAT_VERSION = 2  # of the tables below, metrics.json and simulations; what is of another one is made again
 NO_LABEL = "(no label)"  # a true species or an answer that the label space does not hold
 PERCENTILES = {"min": 0, "p25": 25, "median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 TABLES = (

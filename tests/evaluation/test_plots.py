@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -103,6 +104,41 @@ def test_convergence_of_few_and_many_runs(tmp_path: Path, runs: int) -> None:
     table_ = pd.DataFrame({"accuracy": values, "macro_f1": np.full(runs, 0.5)})
     plots.convergence(table_, {"accuracy": values.mean(), "macro_f1": 0.5}, 0.002, tmp_path / "x.png")
     assert colours(tmp_path / "x.png") > 10
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, not written."""
+    drawn: list[Figure] = []
+    for module in (charts, plots):
+        monkeypatch.setattr(module, "save", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+def test_one_run_is_not_enough_to_tell_how_many_are(shown: list[Figure]) -> None:
+    plots.convergence(pd.DataFrame({"accuracy": [0.7]}), {"accuracy": 0.7}, 0.002, Path())
+    assert shown[0].axes[0].get_title(loc="left") == "accuracy: how many runs are enough needs two runs or more"
+
+
+def test_no_system_is_lost_where_there_are_more_than_colours(shown: list[Figure]) -> None:
+    judged = judge(experiment(3, 40)[1].part("test"))
+    names = [f"system {i}" for i in range(10)]
+    charts.calibration(dict.fromkeys(names, judged), dict.fromkeys(names, 0.1), Path())
+    rows = [
+        {"corruption": kind, "level": level, "system": name, "accuracy": 0.5, "accuracy_low_95": 0, "accuracy_high_95": 1}
+        for name in names for kind, level in (("clean", 0), ("blur", 1))
+    ]  # fmt: skip
+    charts.stress(pd.DataFrame(rows), Path())
+    told = [{text.get_text().split(":")[0] for text in one.legends[0].texts} for one in (shown[1],)]
+    told.append({text.get_text().split(":")[0] for text in shown[0].axes[0].get_legend().texts} - {"perfect"})
+    assert told == [set(names)] * 2
+
+
+def test_own_thresholds_of_several_caches_are_told_once(shown: list[Figure]) -> None:
+    cache, main = experiment(3, 40)
+    charts.thresholds([cache, cache, main], [Rule(0.5), Rule(0.7), Rule()], Path())
+    told = [text.get_text() for text in shown[0].axes[0].get_legend().texts]
+    assert told.count("the cascade's own threshold") == 1
 
 
 def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:

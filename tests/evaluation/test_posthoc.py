@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline.dataset.manifest import Manifest
 from pipeline.edge.rule import probabilities
 from pipeline.errors import LabelSpaceError
+from pipeline.evaluation import charts
 from pipeline.evaluation.posthoc import beside_trained, every_threshold, fold
 from pipeline.labels import LabelSpace
 from pipeline.sections import Labels
@@ -86,3 +88,20 @@ def test_a_trained_cache_beside_the_folded_model() -> None:
     worse = table(species, -cache.logits, ["a", "b", "Other"], "cache_0.5_0")
     row = beside_trained([worse], main, 0).iloc[0]
     assert row["folded_minus_trained_low_95"] > 0
+
+
+def test_caches_of_later_ranks_are_no_points_on_the_lines_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    species, given = logits()
+    main = table(species, given, NAMES)
+    first, later = (table(species, fold(given, NAMES, kept), [*kept, "Other"], "x") for kept in (["a"], ["b", "c"]))
+    later.card["window"] = [1, 2]
+    trained = beside_trained([first, later], main, 0)
+    assert trained["start_rank"].tolist() == [0, 1]
+    shown: list[Figure] = []
+    monkeypatch.setattr(charts, "save", lambda figure, path: shown.append(figure))
+    charts.post_hoc(every_threshold(Labels(), manifest(), main), trained, tmp_path / "x.png")
+    points = [line for line in shown[0].axes[0].lines if line.get_marker() == "o"]
+    assert points
+    assert {len(line.get_xdata()) for line in points} == {1}

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image
 from toy import Experiment
 
+from pipeline.config import Config
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation.experiment import basis, chosen
-from pipeline.evaluation.facts import of_results
+from pipeline.evaluation.facts import of_data, of_results
 from pipeline.evaluation.predict import predict_stages
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.run import evaluate
@@ -176,6 +178,16 @@ def test_a_cascade_without_main(experiment: Experiment) -> None:
     page = Text(write_report(config).read_text(encoding="utf-8")).seen
     assert "it has no main model" in page
     assert "A cache without training" not in page
+
+
+def test_photos_in_no_split_are_no_photos_that_it_was_trained_on(evaluated: Config) -> None:
+    manifest = learnt_manifest(evaluated)
+    rows = manifest.rows.copy()
+    rows.loc[0, ["ok", "split"]] = [False, ""]
+    rows.loc[1:3, "split"] = ""
+    text = of_data(replace(manifest, rows=rows))["data"]["text"]
+    assert text.startswith("56 photos of 5 species")
+    assert text.endswith("1 more photos cannot be used. 3 more are in no split; the manifest has the reasons.")
 
 
 def test_names_cannot_break_out_of_a_page(tmp_path: Path) -> None:

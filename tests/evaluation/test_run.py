@@ -93,6 +93,19 @@ def test_reports(evaluated: Config) -> None:
     assert cascade.loc["accuracy", "precision"] == pytest.approx(result["cascade"]["int8"]["accuracy"], abs=1e-5)
 
 
+def test_without_main_wrong_answers_for_species_that_no_stage_knows_count(experiment: Experiment) -> None:
+    config = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=0.1")
+    evaluate(config)
+    folder = config.output / "evaluation"
+    told = read(config.output / "metrics.json")["cascade"]["int8"]
+    users = pd.read_csv(folder / "report_cascade.csv").set_index("species")["precision"]
+    assert users["accuracy"] == pytest.approx(told["accuracy"], abs=1e-5)
+    assert users["macro avg"] == pytest.approx(told["macro_precision"], abs=1e-5)
+    detailed = pd.read_csv(folder / "cascade" / "detailed_class_metrics.csv").set_index("class_name")["precision"]
+    assert users[detailed.index].tolist() == pytest.approx(detailed.tolist(), abs=1e-5)
+    assert detailed.min() < 1
+
+
 def test_a_second_time_is_up_to_date_and_changes_nothing(evaluated: Config, lines: Lines) -> None:
     before = files(evaluated.output)
     lines()

@@ -62,7 +62,25 @@ def test_a_scenario_is_scored_on_its_photos_alone() -> None:
     assert row["cascade_accuracy"] == right.mean()
     assert row["communication_rate"] == (routed.stage == 1).mean()
     assert row["cascade_accuracy_low_95"] <= row["cascade_accuracy"] <= row["cascade_accuracy_high_95"]
-    assert found.loc["burst of a", "photos"] == 1000
+    assert found.loc["burst of a", "draws"] == 1000
+    assert found.loc["burst of a", "photos"] == len(set(photos["burst of a"].tolist())) <= 100
+
+
+def test_a_burst_is_as_uncertain_as_the_photos_that_it_was_drawn_from() -> None:
+    tables, photos = cascade(), days(SPECIES, TRAIN, 0)["burst of c"]
+    row = measure({"burst": photos}, tables, RULES, 0).iloc[0]
+    routed = route(tables, RULES)
+    right = routed.answers == truth_ids(SPECIES, routed.labels)
+    kept, counts = np.unique(photos, return_counts=True)
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(1000):  # a photo comes with all its draws, or not
+        some = rng.integers(0, len(kept), len(kept))
+        drawn.append((right[kept[some]] * counts[some]).sum() / counts[some].sum())
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert row["cascade_accuracy"] == right[photos].mean()
+    assert row["cascade_accuracy_low_95"] == pytest.approx(low, abs=0.04)
+    assert row["cascade_accuracy_high_95"] == pytest.approx(high, abs=0.04)
+    assert high - low > 0.2  # of ten photos; a thousand would be ten times surer
 
 
 def test_a_cascade_without_main_has_no_main_to_compare_with() -> None:

@@ -77,8 +77,37 @@ def test_input_size_is_checked_against_the_models_that_are_used(experiment: Expe
 
 
 def test_there_are_no_caches_to_simulate(evaluated: Config) -> None:
-    with pytest.raises(ConfigError, match="there is no cache before main to simulate alone; see route.stages"):
-        monte_carlo(override(evaluated, {"route.stages": ["main"]}), "caches", "none")
+    alone = override(evaluated, {"route.stages": ["main"]})
+    for model in ("caches", "small"):
+        with pytest.raises(ConfigError, match="there is no cache before main to simulate alone; see route.stages"):
+            monte_carlo(alone, model, "none")
+
+
+def test_a_cascade_without_main_is_its_caches_and_sends_on_what_they_do_not_know(evaluated: Config) -> None:
+    config = override(evaluated, {"route.stages": ["cache_0.5_0"], "route.threshold": 0.5})
+    with pytest.raises(ConfigError, match="there is no main to simulate alone; see route.stages"):
+        monte_carlo(config, "big", "none")
+    both, caches = (monte_carlo(config, model, "none") for model in ("both", "caches"))
+    assert both == {**caches, "model": "both"}
+    assert both["communication_rate"]["pooled"] > 0
+    assert both["accuracy"]["pooled"] <= both["saving_rate"]["pooled"] < 1
+    assert both["storage"]["looked_at"]["mean"] > both["storage"]["kept"]
+
+
+def test_one_run_tells_no_certainty(evaluated: Config, lines: Lines) -> None:
+    result = monte_carlo(override(evaluated, {"monte_carlo.runs": 1}), "both", "one")
+    for name in ("mean_95", "sd", "low_95", "high_95"):
+        assert result["accuracy"][name] is None
+    assert result["runs_enough"]["accuracy"] is None
+    assert any(line.startswith("  accuracy") and line.endswith(", one run") for line in lines())
+
+
+def test_photos_that_are_gone_have_no_size_and_fill_nothing_known(evaluated: Config) -> None:
+    for photo in evaluated.paths.dst_dataset.rglob("*.png"):
+        photo.unlink()
+    assert monte_carlo(evaluated, "both", "gone")["storage"] is None
+    told = monte_carlo(override(evaluated, {"monte_carlo.photo_kb": 5.0}), "both", "given")["storage"]
+    assert told["photo_kb"] == 5
 
 
 @pytest.mark.parametrize("model", ["caches", "cache_0.5_0", "main"])
