@@ -158,6 +158,7 @@ class Training(Section):
         [], description="where the metrics go besides training_metrics.csv"
     )
     workers: int = Field(2, ge=0, description="processes that load photos")
+    seed: int | None = Field(None, ge=0, description="of this training alone; none: train_val_split.random_state")
 
     _warms_up = model_validator(mode="after")(warms_up_in_time)
 

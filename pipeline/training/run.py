@@ -104,7 +104,7 @@ def _card(
         labels,
         recipe,
         manifest.hash,
-        config.seed,
+        config.seed if settings.seed is None else settings.seed,
         pretrained=pretrained,
     )
 

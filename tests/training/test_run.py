@@ -121,8 +121,9 @@ def test_trained_model_is_left_alone(toy: Toy, lines: Callable[[], list[str]]) -
 def test_same_command_gives_the_same_model(toy: Toy) -> None:
     first, second = (train_role(toy(*QUICK, f"experiment={name}"), "main")[0] for name in "ab")
     assert sha256(first / "weights.safetensors") == sha256(second / "weights.safetensors")
-    other = train_role(toy(*QUICK, "experiment=c", "train_val_split.random_state=7"), "main")[0]
-    assert sha256(first / "weights.safetensors") != sha256(other / "weights.safetensors")
+    for setting in ("train_val_split.random_state=7", "main.seed=7"):
+        other = train_role(toy(*QUICK, "experiment=c", setting, "global.overwrite=true"), "main")[0]
+        assert sha256(first / "weights.safetensors") != sha256(other / "weights.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_same_command_gives_the_same_model(toy: Toy) -> None:
         (("main.patience=3",), (), "patience"),  # back to the default
         ((), ("main.model=test_convnext",), "model"),
         ((), ("train_val_split.random_state=7",), "manifest, seed"),
+        ((), ("main.seed=7",), "seed"),
     ],
 )
 def test_changed_setting_is_refused_by_name(
