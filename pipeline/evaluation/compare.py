@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import binomtest
 
-from pipeline.config import Config
+from pipeline.config import Config, load_config, override
 from pipeline.console import log
 from pipeline.errors import ConfigError, DataError, LabelSpaceError
 from pipeline.evaluation import charts
 from pipeline.evaluation.experiment import with_interval
 from pipeline.evaluation.metrics import headline, paired_difference
+from pipeline.evaluation.run import evaluation_stamp
 from pipeline.files import safe_name, write_csv, write_json
 from pipeline.labels import LabelSpace
 
@@ -59,20 +61,37 @@ def compare(config: Config, names: Sequence[str]) -> dict[str, Any]:
 
 def read_answers(config: Config, name: str) -> Answers:
     """The stored answers of a model of this experiment, of another experiment's cascade, or of <experiment>/<model>."""
-    here = config.output / "evaluation" / name / SAMPLES
     experiment, _, model = name.partition("/")
-    there = config.paths.output_dir / experiment / "evaluation" / (model or "cascade") / SAMPLES
-    path = here if here.is_file() else there
+    folder, path = config.output, config.output / "evaluation" / name / SAMPLES
+    if not path.is_file():
+        folder = config.paths.output_dir / experiment
+        path = folder / "evaluation" / (model or "cascade") / SAMPLES
     if not path.is_file():
         known = sorted(p.parent.name for p in (config.output / "evaluation").glob(f"*/{SAMPLES}"))
         raise DataError(
             f"no evaluated model or experiment {name!r}; of this experiment there are {known or 'none (run eval.py)'}, "
             f"others are named after their folder in {config.paths.output_dir}"
         )
-    table = pq.read_table(path)
-    metadata = json.loads(table.schema.metadata[b"ommatidia"])
-    rows = table.select(["image_path", "true_class", "true_label", "predicted_label", "correct"]).to_pandas()
-    return Answers(name, rows.sort_values("image_path").reset_index(drop=True), LabelSpace(tuple(metadata["labels"])))
+    _check_fresh(config, folder, name)
+    try:
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"ommatidia"])
+        labels = LabelSpace(tuple(metadata["labels"]))
+        rows = table.select(["image_path", "true_class", "true_label", "predicted_label", "correct"]).to_pandas()
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no table of answers of this project; delete it, run eval.py again") from error
+    return Answers(name, rows.sort_values("image_path").reset_index(drop=True), labels)
+
+
+def _check_fresh(config: Config, folder: Path, name: str) -> None:
+    """Answers count only while they fit the predictions and the rules of their experiment, here or in its own settings."""
+    if folder != config.output:
+        own = load_config(folder / "config.yaml")
+        config = override(own, {"experiment": folder.name, "paths.output_dir": folder.parent})
+    if not evaluation_stamp(config).fresh():
+        raise DataError(
+            f"the answers of {name} do not fit its predictions or settings; run eval.py again with its --config"
+        )
 
 
 def check_comparable(found: Sequence[Answers]) -> None:

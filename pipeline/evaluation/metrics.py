@@ -60,8 +60,6 @@ def model_figures(
     sure = probabilities(logits).max(axis=1)
     figures = headline(truth, answers, labels, seed, train=train, ratios=ratios, confidence=sure)
     if labels.has_other:
-        discovery, sent_on = figures["other_false_discovery_rate"], figures["dominant_sent_on_rate"]
-        figures["other_error_f1"] = 2 * discovery * sent_on / (discovery + sent_on) if discovery + sent_on else 0.0
         figures["users_names"] = {old: figures[name] for old, name in USERS_NAMES.items()}
     return figures
 
@@ -72,7 +70,8 @@ def cache_ratios(truth: Ids, answers: Ids, other: int) -> Ratios:
     hit_share (= saving_rate): photos that it answers; communication_rate: the others. hit_precision: right ones among its
     answers. dominant_recall: photos of its species that it answers rightly. Error rates, lower is better:
     other_false_positive_rate, photos of other species that it keeps; other_false_discovery_rate, photos of its species
-    among those that it calls "Other"; dominant_sent_on_rate, photos that it calls "Other" among those of its species.
+    among those that it calls "Other"; dominant_sent_on_rate, photos that it calls "Other" among those of its species;
+    other_error_f1, the harmonic mean of these two.
     """
     hit, dominant, everything = answers != other, truth != other, np.ones(len(truth))
     right = truth == answers
@@ -85,6 +84,7 @@ def cache_ratios(truth: Ids, answers: Ids, other: int) -> Ratios:
         "other_false_positive_rate": (hit & ~dominant, ~dominant),
         "other_false_discovery_rate": (dominant & ~hit, ~hit),
         "dominant_sent_on_rate": (dominant & ~hit, dominant),
+        "other_error_f1": (2 * (dominant & ~hit), dominant.astype(int) + ~hit),
         "always_other_accuracy": (~dominant, everything),
     }
 

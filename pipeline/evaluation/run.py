@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.config import Config, save_config
@@ -79,11 +80,14 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
         "cascade": {},
     }
     folder = config.output / "evaluation"
+    right: dict[str, dict[str, pd.Series[bool]]] = {}
     for precision, tables in predictions.items():
         test = part(tables, "test")
         for table in test:
-            figures = _model(config, manifest, table, precision, folder)
+            judged = judge(table)
+            figures = _model(config, manifest, table, judged, precision, folder)
             result["models"].setdefault(table.name, {})[precision] = figures
+            right.setdefault(table.name, {})[precision] = pd.Series(judged.right, judged.rows["image_path"])
         choice = chosen(config, tables)
         log.info("eval      %s: %s", precision, choice.told)
         routed = route(test, choice.rules)
@@ -93,14 +97,15 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
             _write(manifest, judged, folder, "cascade")
             plots.draw(folder / "plots", tables, choice.rules, routed)
     for name in stage_names(config):
-        _agreement(result["models"][name])
+        result["models"][name] |= _int8_beside_fp32(result["models"][name], right[name], config.seed)
     write_json(config.output / "metrics.json", result)
     save_config(config, config.output / "config.yaml")
     _tell(result, config)
 
 
-def _model(config: Config, manifest: Manifest, table: Predictions, precision: str, folder: Path) -> dict[str, Any]:
-    judged = judge(table)
+def _model(
+    config: Config, manifest: Manifest, table: Predictions, judged: Judged, precision: str, folder: Path
+) -> dict[str, Any]:
     train = supports(manifest.part("train"), table.labels)
     figures = model_figures(judged.truth, table.logits, table.labels, config.seed, train)
     file = model_file(config, table.name, precision)
@@ -166,9 +171,15 @@ def _flow(judged: Judged, routed: Routed, alone: NDArray[np.bool_] | None) -> Ra
     return ratios
 
 
-def _agreement(figures: dict[str, Any]) -> None:
-    figures["int8_minus_fp32_accuracy"] = figures["int8"]["accuracy"] - figures["fp32"]["accuracy"]
-    figures["size_ratio"] = figures["fp32"]["bytes"] / figures["int8"]["bytes"]
+def _int8_beside_fp32(figures: dict[str, Any], right: dict[str, pd.Series[bool]], seed: int) -> dict[str, Any]:
+    """Difference of the accuracies, paired on the photos that both could read, and ratio of the files' sizes."""
+    a, b = right["int8"].align(right["fp32"], join="inner")
+    difference = paired_difference(a.to_numpy(bool), b.to_numpy(bool), seed)
+    return {
+        "int8_minus_fp32_accuracy": difference["mean"],
+        "int8_minus_fp32_accuracy_95": [difference["low_95"], difference["high_95"]],
+        "size_ratio": figures["fp32"]["bytes"] / figures["int8"]["bytes"],
+    }
 
 
 def _tell(result: dict[str, Any], config: Config) -> None:

@@ -27,7 +27,7 @@ STEPS = ("decode_ms", "preprocess_ms", "infer_ms")
 
 
 def compare_speed(systems: dict[str, Cascade], photos: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Times in ms of each system on the same photos, in the order of measuring: STEPS and total_ms, a row per photo.
+    """Times in ms of each system on the same photos, in the order of measuring: STEPS, total_ms, stage, a row per photo.
 
     Unreadable photos are left out. `attrs` of each table hold cold_ms (the network's first call), warm_ms (the second)
     and repeated_ms (the median of more calls on that same photo).
@@ -36,16 +36,16 @@ def compare_speed(systems: dict[str, Cascade], photos: Sequence[Path]) -> dict[s
     for photo in photos[:WARM_UP]:
         for system in systems.values():
             system.classify(photo)
-    rows: dict[str, list[list[float]]] = {name: [] for name in systems}
+    rows: dict[str, list[list[Any]]] = {name: [] for name in systems}
     for i, photo in enumerate(photos):
         for name, system in list(systems.items())[:: 1 if i % 2 else -1]:
             answer = system.classify(photo)
             if answer.status == "ok":
-                rows[name].append([answer.decode_ms, answer.preprocess_ms, _infer(answer)])
+                rows[name].append([answer.decode_ms, answer.preprocess_ms, _infer(answer), answer.stage])
     tables = {}
     for name, series in rows.items():
-        table = pd.DataFrame(series, columns=STEPS)
-        tables[name] = table.assign(total_ms=table.sum(axis=1))
+        table = pd.DataFrame(series, columns=[*STEPS, "stage"])
+        tables[name] = table.assign(total_ms=table[list(STEPS)].sum(axis=1))
         tables[name].attrs |= cold[name]
     return tables
 
@@ -76,7 +76,10 @@ def _percentiles(series: pd.Series[float]) -> dict[str, float]:
 
 
 def speed(config: Config, photos: int) -> dict[str, Any]:
-    """Cascade against main alone on test photos, photo by photo in one run; writes speed.json and the folder speed."""
+    """Cascade against main alone on test photos, photo by photo in one run; writes speed.json and the folder speed.
+
+    main_on_sent_on: main alone on those photos that the caches send on; None where they send on none.
+    """
     manifest = learnt_manifest(config)
     precision = config.route.precision
     predictions = predict_stages(config, manifest, precision)
@@ -99,6 +102,9 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
     )
     result: dict[str, Any] = {"precision": precision, "basis": basis(config, chosen_rules)}
     result |= {name: summary(table) for name, table in tables.items()}
+    sent_on = tables["main"][tables["cascade"]["stage"] == stages[-1].name]
+    sent_on.attrs.clear()  # cold and warm calls were of another photo
+    result["main_on_sent_on"] = {"photos": len(sent_on), **summary(sent_on)} if len(sent_on) else None
     result |= {
         "photos": len(tables["main"]),
         "threads": THREADS,

@@ -11,8 +11,10 @@ import pytest
 from scipy.stats import binom
 from toy import Experiment
 
+from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError, LabelSpaceError
 from pipeline.evaluation.compare import Answers, check_comparable, compare, paired, read_answers
+from pipeline.evaluation.run import evaluation_stamp
 from pipeline.labels import LabelSpace
 
 
@@ -50,6 +52,27 @@ def test_names_that_are_none(measured: Experiment) -> None:
         read_answers(measured.config(), "big")
     with pytest.raises(ConfigError, match="two different names or more"):
         compare(measured.config(), ["main", "main"])
+
+
+def test_answers_of_other_predictions_or_rules_are_refused(measured: Experiment, tmp_path: Path) -> None:
+    copy = measured.copy(tmp_path / "root")
+    config, other = copy.config(), copy.config("route.threshold=0.9")
+    (config.output.parent / "twin").symlink_to(config.output)
+    with pytest.raises(DataError, match="the answers of main do not fit its predictions or settings; run eval.py"):
+        read_answers(other, "main")
+    read_answers(other, "twin/main")  # which has settings of its own
+    (config.output / "predictions" / "main.parquet").write_bytes(b"other logits")
+    for name in ("main", "twin"):
+        with pytest.raises(DataError, match=f"the answers of {name} do not fit its predictions"):
+            read_answers(config, name)
+
+
+def test_a_table_that_is_none_of_ours(evaluated: Config) -> None:
+    path = evaluated.output / "evaluation" / "main" / "per_sample_results.parquet"
+    pd.DataFrame({"image_path": ["a"]}).to_parquet(path)
+    evaluation_stamp(evaluated).write()
+    with pytest.raises(DataError, match=r"per_sample_results.parquet is no table of answers of this project; delete"):
+        read_answers(evaluated, "main")
 
 
 def answers(name: str, photos: list[str], labels: list[str]) -> Answers:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from toy import COLOURS, RECIPE, Experiment, cache_colours, write_model
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config, load_config, override
 from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import plots
@@ -64,8 +64,11 @@ def test_figures_are_of_test_and_agree_with_the_stored_predictions(evaluated: Co
         for k, stage in enumerate(cascade["stages"]):
             mine = routed.stage == k
             assert stage["hit_rate"] == mine.mean()
+            assert stage["asked"] == (routed.stage >= k).sum()
             assert stage["hit_rate_95"][0] <= stage["hit_rate"] <= stage["hit_rate_95"][1]
             assert stage["error_rate"] == pytest.approx((~right[mine]).mean())
+        ms = sum(stage["ms"] * stage["photos"] for stage in cascade["stages"] if stage["photos"])
+        assert ms / 30 == pytest.approx(cascade["ms_per_image"])
         main = result["models"]["main"][precision]
         assert cascade["main_alone_accuracy"] == main["accuracy"]
         difference = cascade["accuracy_minus_main"]
@@ -77,7 +80,9 @@ def test_figures_are_of_test_and_agree_with_the_stored_predictions(evaluated: Co
         cache = result["models"]["cache_0.5_0"][precision]
         assert cache["always_other_accuracy"] == pytest.approx(1 - 20 / 30)
     for both in result["models"].values():
-        assert both["int8_minus_fp32_accuracy"] == both["int8"]["accuracy"] - both["fp32"]["accuracy"]
+        difference, (low, high) = both["int8_minus_fp32_accuracy"], both["int8_minus_fp32_accuracy_95"]
+        assert difference == pytest.approx(both["int8"]["accuracy"] - both["fp32"]["accuracy"])
+        assert low <= difference <= high
 
 
 def test_reports(evaluated: Config) -> None:
@@ -215,3 +220,11 @@ def test_speed(evaluated: Config) -> None:
         assert len(list((evaluated.output / "speed" / name).glob("*.csv"))) == 7
     assert (evaluated.output / "speed" / "speed.png").is_file()
     assert speed(evaluated, 10_000)["photos"] == 30
+
+
+def test_speed_of_main_alone_on_what_the_caches_send_on(evaluated: Config) -> None:
+    some, every = (speed(override(evaluated, {"route.threshold": at}), 10_000) for at in (0, 1))
+    assert 0 < some["main_on_sent_on"]["photos"] < every["main_on_sent_on"]["photos"] == 30
+    for name in ("mean", "p50", "steps"):
+        assert every["main_on_sent_on"][name] == every["main"][name]
+    assert "cold_ms" not in every["main_on_sent_on"]
