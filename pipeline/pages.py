@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
 
 def render(template: Path, filters: Mapping[str, Callable[..., str]] | None = None, **data: Any) -> str:
     """Fill a template; in .html.jinja every value is escaped, and a name that is missing is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # slow to import, and few commands write pages
+
     environment = Environment(
         loader=FileSystemLoader(template.parent),
         autoescape=template.name.endswith(".html.jinja"),

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from pipeline.dataset.formats.base import Photo
-
 Composition = dict[str, dict[str, int]]
 
 
-def compose(photos: Iterable[Photo], species: Mapping[str, Iterable[str]] | None = None) -> Composition:
-    """Count photos per species, groups and species in sorted order; listed species without photos count 0."""
-    counts = Counter((photo.group, photo.species) for photo in photos)
+def compose(pairs: Iterable[tuple[str, str]], species: Mapping[str, Iterable[str]] | None = None) -> Composition:
+    """Count photos, each given as its group and species, in sorted order; listed species without photos count 0."""
+    counts = Counter(pairs)
     names = set(counts) | {(group, name) for group, members in (species or {}).items() for name in members}
     result: Composition = {}
     for group, name in sorted(names):

@@ -10,9 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 SIDE = 16
 SAMPLED = 128  # px: a cell of a large photo's thumbnail is the mean of 8 x 8 pixels of it
@@ -29,6 +26,9 @@ def thumbnail(image: Image.Image) -> bytes:
 
 def duplicate_groups(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Group of each photo, numbered by first appearance; photos that look alike share one. (n, 16, 16) -> (n,)."""
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     n = len(thumbnails)
     if n == 0:
         return np.zeros(0, np.int64)
@@ -58,6 +58,8 @@ def _orient(images: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
 
 
 def _hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    from scipy.fft import dctn  # slow to import
+
     low: NDArray[np.float32] = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(
         len(images), 64
     )

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.dataset.composition import Composition, compose
-from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.splitting import SPLITS
 from pipeline.errors import DataError, ModelError
 from pipeline.files import replacing, sha256
@@ -42,7 +41,7 @@ class Manifest:
     def composition(self) -> Composition:
         """Images per species over all splits."""
         good = self.rows[self.rows["split"] != ""]
-        return compose(Photo(*row) for row in good[["image_path", "group", "species"]].itertuples(index=False))
+        return compose(zip(good["group"], good["species"], strict=True))
 
     def check_trained_on(self, data_hash: str, who: str, fix: str = "train it again") -> None:
         """Refuse a model that was trained on another manifest: it may have seen the photos that judge it."""

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.errors import DataError
 
@@ -89,6 +87,9 @@ def keep_together(groups: NDArray[np.int64], observations: pd.Series) -> NDArray
     known = (observations != "").to_numpy() & (groups >= 0)
     if not known.any():
         return groups
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     n = int(groups.max()) + 1
     names = pd.factorize(observations[known])[0]
     edges = coo_array((np.ones(len(names), np.int8), (groups[known], n + names)), shape=(n + names.max() + 1,) * 2)

@@ -35,7 +35,9 @@ def trust(photos: Sequence[Photo]) -> pd.DataFrame:
 
 
 def _table(photos: Sequence[Photo], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame(photos, columns=KNOWN), pd.DataFrame(rows, columns=SEEN)], axis=1)
+    names = [*KNOWN, *SEEN]
+    columns = [*zip(*photos, strict=True), *zip(*rows, strict=True)] or [()] * len(names)
+    return pd.DataFrame(dict(zip(names, columns, strict=True)))
 
 
 def look_at(path: str) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import copying
-from pipeline.dataset.copying import place, place_from_archive
+from pipeline.dataset.copying import place, place_from_archive, placed
 from pipeline.dataset.formats.base import Photo, Want
 from pipeline.dataset.formats.folder import read
 from pipeline.errors import DataError
@@ -184,6 +184,23 @@ def test_reflink_shares_blocks_where_it_can(
     assert place(listed, photos, dst, "reflink") == {"linked": 34}
     assert (dst / listed[5].path).read_bytes() == (photos / listed[5].path).read_bytes()
     assert place(listed, photos, dst, "reflink") == {"kept": 34}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_folders_that_come_in_turns_and_large_photos_arrive_whole(
+    tmp_path: Path, dst: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "CHUNK", 1000)  # so that a photo takes several reads
+    photos = [Photo(f"{folder}/{n}.jpg", "A", "x") for n in range(40) for folder in ("A/x", "A/y", "A/z")]
+    for n, photo in enumerate(photos):
+        (tmp_path / "src" / photo.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / photo.path).write_bytes(bytes([n]) * (37 * n))
+    assert place(photos, tmp_path / "src", dst, mode) == {MODES[mode]: 120}
+    assert all((dst / photo.path).read_bytes() == bytes([n]) * (37 * n) for n, photo in enumerate(photos))
+    assert placed(photos, tmp_path / "src", dst, mode)
+    (dst / photos[50].path).unlink()
+    assert not placed(photos, tmp_path / "src", dst, mode)
+    assert not list(dst.rglob(".*"))
 
 
 def test_photos_come_out_of_an_archive_once(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:

@@ -82,16 +82,15 @@ def photos_in(
     folder: str | Path, prefix: str, group: str, species: str, split: str = ""
 ) -> tuple[list[Photo], list[str]]:
     """Photos of one species folder, sorted, and the paths of what is no photo: other files, folders, dead links."""
-    photos, others = [], []
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if entry.name.startswith("."):
-            continue
-        path = f"{prefix}/{entry.name}"
-        if is_photo(entry.name) and entry.is_file():
-            photos.append(Photo(path, group, species, split))
+    names, others = [], []
+    for entry in os.scandir(folder):
+        name = entry.name
+        if is_photo(name) and entry.is_file():
+            names.append(name)
         else:
-            others.append(path)
-    return photos, others
+            others.append(name)
+    photos = [Photo(f"{prefix}/{name}", group, species, split) for name in sorted(names) if name[0] != "."]
+    return photos, [f"{prefix}/{name}" for name in sorted(others) if name[0] != "."]
 
 
 def safe_path(name: object, source: Path) -> str:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.composition import compose
-from pipeline.dataset.stages.listing import analysis_files, source
+from pipeline.dataset.stages.listing import analysis_files, composition, source
 from pipeline.dataset.stages.stage import Stage
 from pipeline.files import write_json
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    found = source(config)
-    return {"composition": compose(found.photos, found.species)}
+    return {"composition": composition(config)}
 
 
 def _run(config: Config) -> str:
     found = source(config)
-    for path, data in zip(analysis_files(config), (found.species, compose(found.photos, found.species)), strict=True):
+    for path, data in zip(analysis_files(config), (found.species, composition(config)), strict=True):
         write_json(config.dataset_dir / path, data)
     told = [f"{len(found.photos)} photos of {sum(map(len, found.species.values()))} species"]
     told[0] += f" in {len(found.species)} groups"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.copying import arrived, place, place_from_archive, unplaced
+from pipeline.dataset.copying import arrived, place, place_from_archive, placed
 from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.stages.listing import matched, root, source
 from pipeline.dataset.stages.stage import Stage
@@ -32,6 +32,8 @@ def _inputs(config: Config) -> dict[str, Any]:
 def _sources(config: Config) -> tuple[list[Photo], dict[str, list[Photo]]]:
     """The matched photos that are files, and those in archives by the first folder of their paths."""
     archives = source(config).archives
+    if not archives:
+        return matched(config), {}
     loose: list[Photo] = []
     packed: dict[str, list[Photo]] = {}
     for photo in matched(config):
@@ -46,7 +48,7 @@ def _intact(config: Config) -> bool:
     if dataset.store.size:
         return next(unstored(loose, src, dst, dataset.store), None) is None
     whole = all(arrived(dst / photo.path) for photos in packed.values() for photo in photos)
-    return whole and next(unplaced(loose, src, dst, dataset.copy_mode, dataset.compare == "hash"), None) is None
+    return whole and placed(loose, src, dst, dataset.copy_mode, dataset.compare == "hash")
 
 
 def _run(config: Config) -> str:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.dataset.composition import compose, total
-from pipeline.dataset.formats.base import Photo
 from pipeline.dataset.labelling import Labelling, label, tell_unseen, weigh
 from pipeline.dataset.stages.split import ROWS
 from pipeline.dataset.stages.stage import Stage
@@ -35,8 +34,8 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 def _run(config: Config) -> str:
     rows = pd.read_parquet(config.dataset_dir / ROWS)
-    used = rows.loc[rows["split"] != "", ["image_path", "group", "species"]]
-    composition = compose(Photo(*row) for row in used.itertuples(index=False))
+    used = rows[rows["split"] != ""]
+    composition = compose(zip(used["group"], used["species"], strict=True))
     made = label(config.labels, composition, config.train_val_split.dominant_threshold)
     if config.labels.weights:
         seen = weigh(config.labels, composition).values()

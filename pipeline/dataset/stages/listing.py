@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.dataset.archives import is_archive, unpack
+from pipeline.dataset.composition import Composition, compose
 from pipeline.dataset.formats import cub200, flat, folder, inat2017, inat_json, nabirds, table
 from pipeline.dataset.formats.base import Listing, Photo, Want
 from pipeline.dataset.storing import stored_path
@@ -32,14 +34,27 @@ def root(config: Config) -> Path:
 
 def source(config: Config) -> Listing:
     """All of src_dataset; read once per run."""
+    return _read(*_asked(config))
+
+
+def composition(config: Config) -> Composition:
+    """Photos per species of all of src_dataset; counted once per run."""
+    return _count(*_asked(config))
+
+
+def _asked(config: Config) -> tuple[str, Path, Want]:
     dataset = config.dataset
-    want = Want(tuple(config.global_.included_classes), dataset.kingdom, dataset.categories)
-    return _read(dataset.format, root(config), want)
+    return (
+        dataset.format,
+        root(config),
+        Want(tuple(config.global_.included_classes), dataset.kingdom, dataset.categories),
+    )
 
 
 def read_anew() -> None:
     """Forget what was read: a new run looks again."""
-    _read.cache_clear()
+    for read in (_read, _count, _choose):
+        read.cache_clear()
 
 
 @lru_cache(maxsize=1)
@@ -50,11 +65,22 @@ def _read(form: str, path: Path, want: Want) -> Listing:
     return listing
 
 
+@lru_cache(maxsize=1)
+def _count(form: str, path: Path, want: Want) -> Composition:
+    found = _read(form, path, want)
+    return compose(map(itemgetter(1, 2), found.photos), found.species)
+
+
+@lru_cache(maxsize=1)
+def _choose(form: str, path: Path, want: Want, species: frozenset[tuple[str, str]]) -> list[Photo]:
+    return [photo for photo in _read(form, path, want).photos if photo[1:3] in species]
+
+
 def matched(config: Config) -> list[Photo]:
     """Photos of the matched species as src_dataset has them; what else lies in dst_dataset is no part of the data set."""
     path = config.dataset_dir / matched_file(config)
-    species = {group: set(names) for group, names in read_json(path, "matched species list (stage match)").items()}
-    return [photo for photo in source(config).photos if photo.species in species.get(photo.group, ())]
+    species = read_json(path, "matched species list (stage match)")
+    return _choose(*_asked(config), frozenset((group, name) for group, names in species.items() for name in names))
 
 
 def placed(config: Config) -> list[Photo]:
