@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.compression.export import parity
 from pipeline.edge.model import METADATA_KEY, Model
 from pipeline.files import replacing, write_text
-from pipeline.models.checkpoint import load_model
+from pipeline.models.checkpoint import finished_model
 from pipeline.models.deployable import Deployable
 
 TRITON_FILES = ("config.pbtxt", "labels.txt", "1/model.onnx")
@@ -29,7 +29,7 @@ def torchscript(folder: Path, path: Path, photos: Callable[[], NDArray[np.uint8]
     The card lies inside the archive under the extra file METADATA_KEY. Refused unless it says what the network says on
     the photos.
     """
-    network, card = load_model(folder)
+    network, card = finished_model(folder)
     model = Deployable(network, card.recipe).eval()
     given = torch.from_numpy(photos())
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():

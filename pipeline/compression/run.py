@@ -29,7 +29,7 @@ from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError, ModelError
 from pipeline.files import Stamp, run_once, sha256, write_json
 from pipeline.labels import LabelSpace
-from pipeline.models.checkpoint import load_model, read_card
+from pipeline.models.checkpoint import finished_model, read_card
 
 BATCH = 32
 OUTPUTS = ("model.onnx", "model.int8.onnx", "export.json", "quantization_report.json", "quantization_layers.csv")
@@ -98,7 +98,7 @@ def _all_or_none(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
-    network, card = load_model(folder)
+    network, card = finished_model(folder)
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     settings = config.quantize
     sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed, card.labels)

@@ -73,14 +73,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--topk and --threads must be at least 1, --every above 0")
     if bool(given.photos) + bool(given.list) + bool(given.camera) != 1:
         parser.error("name photos or folders (IMAGE|FOLDER), or --list, or --camera: one of them")
-    if missing := [path for path in given.photos if path != "doctor" and not Path(path).exists()]:
+    if missing := [p for p in (*given.photos, given.camera or ".") if p != "doctor" and not Path(p).exists()]:
         parser.error(f"no such file or folder: {missing[0]}")
     return given
 
 
 def _photos(given: argparse.Namespace) -> Iterator[Path]:
-    if given.camera:
-        return camera(given.camera, given.every)
+    if given.camera:  # after the shots that a power cut left without a row
+        return chain(find([str(given.camera)] if given.out else []), camera(given.camera, given.every))
     if given.list:
         return listed(given.list)
     return watched(given.photos, given.every) if given.watch else find(given.photos)

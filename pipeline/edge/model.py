@@ -27,8 +27,7 @@ class Model:
             raise BundleError(f"no model file {path}")
         self.session = session(path, threads)
         self.card = _card(self.session.get_modelmeta().custom_metadata_map, path)
-        self.path, self.labels = path, tuple(self.card["labels"])
-        self.recipe = Recipe.from_dict(self.card["recipe"])
+        self.path, self.labels, self.recipe = path, tuple(self.card["labels"]), Recipe.from_dict(self.card["recipe"])
         answers = self.session.get_outputs()[0].shape[-1:]
         if answers != [len(self.labels)]:
             raise BundleError(f"{path.name} names {len(self.labels)} labels, but its network answers {answers}")

@@ -114,11 +114,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def preprocess(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
     """Crop and resize (anti-aliased bilinear) to what the network takes: uint8, (size, size, 3), RGB."""
-    width, height = image.size
     size = (recipe.size, recipe.size)
-    if size == (width, height) and recipe.crop == 1:
+    if size == image.size and recipe.crop == 1:
         return np.asarray(image)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=view(width, height, recipe)))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=view(*image.size, recipe)))
 
 
 def view(width: int, height: int, recipe: Recipe) -> tuple[float, float, float, float]:

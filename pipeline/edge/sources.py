@@ -23,9 +23,8 @@ def find(given: Iterable[str]) -> Iterator[Path]:
         for folder, below, files in os.walk(name, onerror=_raise):
             below[:] = sorted(inner for inner in below if not inner.startswith("."))
             # Macs leave a ._photo.jpg beside photo.jpg
-            yield from (
-                Path(folder, file) for file in sorted(files) if file.lower().endswith(EXTENSIONS) and file[0] != "."
-            )
+            photos = sorted(file for file in files if file.lower().endswith(EXTENSIONS) and file[0] != ".")
+            yield from (Path(folder, file) for file in photos)
 
 
 def _raise(error: OSError) -> None:
@@ -61,16 +60,20 @@ def camera(folder: Path, seconds: float) -> Iterator[Path]:
     """Photos that the Pi's camera takes and keeps in `folder`, for ever; a camera that vanishes is a BundleError."""
     try:
         from picamera2 import Picamera2  # type: ignore[import-not-found]  # on a Pi only
-    except ModuleNotFoundError as error:
-        raise BundleError("the camera needs picamera2; run: sudo apt install python3-picamera2") from error
-    try:
+
         with Picamera2() as device:
             device.start(device.create_still_configuration())
             while True:
                 path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}.jpg"
-                device.capture_file(str(path))
+                try:
+                    device.capture_file(str(path), wait=30.0)  # seconds; else it waits for ever
+                except (TimeoutError, KeyboardInterrupt):
+                    device.cancel_all_and_flush()  # else closing would wait behind the shot that never comes
+                    raise
                 yield path
                 time.sleep(seconds)
+    except ModuleNotFoundError as error:
+        raise BundleError("the camera needs picamera2; run: sudo apt install python3-picamera2") from error
     # what picamera2 raises where there is no camera (any more)
     except (RuntimeError, IndexError, TimeoutError) as error:
-        raise BundleError(f"the camera does not answer ({error}); check its cable, then start again") from error
+        raise BundleError(f"the camera does not answer ({error!r}); check its cable, then start again") from error

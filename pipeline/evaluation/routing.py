@@ -21,7 +21,8 @@ Rules = Sequence[Rule | None]  # one per stage; None: the stage is off, nobody a
 class Routed:
     """Per photo: the answer as an index of `labels` (-1: unknown), and the stage that answered or was asked last.
 
-    on: per stage, whether it is asked at all; main: the index of main, -1 where the cascade has none.
+    on: per stage, whether it is asked at all; main: the index of main, -1 where the cascade has none. temperatures: of
+    each stage's rule, by which its probabilities are told.
     """
 
     answers: NDArray[np.int64]
@@ -29,6 +30,7 @@ class Routed:
     labels: LabelSpace
     on: tuple[bool, ...]
     main: int
+    temperatures: tuple[float, ...]
 
     @property
     def sent_on(self) -> NDArray[np.bool_]:
@@ -64,7 +66,8 @@ def route(tables: Sequence[Predictions], rules: Rules) -> Routed:
         stage[now] = k
         open_ &= ~hit
     main = -1 if tables[-1].labels.has_other else len(tables) - 1
-    return Routed(answers, stage, space, tuple(rule is not None for rule in rules), main)
+    on, temperatures = zip(*((rule is not None, rule.temperature if rule else 1.0) for rule in rules), strict=True)
+    return Routed(answers, stage, space, on, main, temperatures)
 
 
 def at(tables: Sequence[Predictions], rules: Rules, threshold: float) -> Rules:

@@ -20,7 +20,7 @@ from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibratio
 from pipeline.files import replacing, write_csv
 from pipeline.labels import LabelSpace
 
-FORMAT_VERSION = 2  # of the tables below, metrics.json and simulations; what is of another one is made again
+FORMAT_VERSION = 3  # of the tables below, metrics.json and simulations; what is of another one is made again
 NO_LABEL = "(no label)"  # a true species or an answer that the label space does not hold
 PERCENTILES = {"min": 0, "p25": 25, "median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 TABLES = (
@@ -67,11 +67,12 @@ def judge(table: Predictions) -> Judged:
 
 
 def judge_cascade(tables: list[Predictions], routed: Routed) -> Judged:
-    """The answers of the cascade; each with the probability that its stage gave."""
+    """The answers of the cascade; each with the probability that its stage gave, as the device tells it."""
     species = tables[0].rows["species"].tolist()
     sure, true = np.zeros(len(species)), np.zeros(len(species))
     for k, table in enumerate(tables):
-        mine, p, ids = routed.stage == k, probabilities(table.logits), truth_ids(species, table.labels)
+        mine, ids = routed.stage == k, truth_ids(species, table.labels)
+        p = probabilities(table.logits, routed.temperatures[k])
         sure[mine] = p[mine].max(axis=1)
         true[mine] = np.where(ids >= 0, p[np.arange(len(p)), ids], 0.0)[mine]
     stage = np.array([table.name for table in tables])[routed.stage]

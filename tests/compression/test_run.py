@@ -17,6 +17,7 @@ import torch
 from conftest import write_photos
 
 import quantize as script
+from pipeline.compression.formats import torchscript
 from pipeline.compression.run import load_photos, quantize_models, trained_models
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import read_manifest
@@ -228,6 +229,19 @@ def test_new_weights_are_exported_again(config: Config, lines: Callable[[], list
 def test_more_calibration_images_than_train_has_are_refused(experiment: Path) -> None:
     with pytest.raises(DataError, match="99 calibration images asked for, but train has"):
         quantize_models(configure(experiment, "quantize.calibration_images=99"), ["main"])
+
+
+def test_a_model_that_is_still_in_training_is_refused(experiment: Path) -> None:
+    config = configure(experiment)
+    folder = put(config, "main", *COUNTS["Insecta"], seed=1)
+    network, card = load_model(folder)
+    save_model(folder, network, replace(card, training={**card.training, "finished": False}))
+    before = hashes(folder)
+    with pytest.raises(ModelError, match=r"main is still in training; let its train\.py end first"):
+        quantize_models(config, ["main"])
+    with pytest.raises(ModelError, match="main is still in training"):
+        torchscript(folder, folder / "model.torchscript.pt", lambda: np.zeros((2, 32, 32, 3), np.uint8), 1.0)
+    assert hashes(folder) == before
 
 
 def test_model_of_another_manifest_is_refused(config: Config) -> None:

@@ -69,6 +69,7 @@ def refused(packed: Path, arguments: list[str], capsys: pytest.CaptureFixture[st
 
 def test_wrong_usage(packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such file or folder: nowhere" in refused(packed, [str(photos), "nowhere"], capsys)
+    assert "no such file or folder: nowhere" in refused(packed, ["--camera", "nowhere"], capsys)
     assert "must end in .csv or .jsonl, not 'r.xlsx'" in refused(packed, [str(photos), "--out", "r.xlsx"], capsys)
     assert "at least 1" in refused(packed, [str(photos), "--topk", "0"], capsys)
     assert "at least 1" in refused(packed, [str(photos), "--threads", "0"], capsys)

@@ -156,37 +156,90 @@ def test_watch_answers_each_photo_once_until_it_is_stopped(
 
 
 class FakeCamera:
-    """Takes three photos, then somebody pulls its cable."""
+    """Takes three photos, then somebody pulls its cable: `end` says how that shows."""
+
+    end: type[BaseException] = RuntimeError
 
     def __enter__(self) -> FakeCamera:
-        self.taken = 0
+        self.taken, self.waiting = 0, False
         return self
 
-    def __exit__(self, *given: Any) -> None: ...
+    def __exit__(self, *given: Any) -> None:
+        assert not self.waiting, "picamera2 would wait for the last shot for ever"
+
+    def cancel_all_and_flush(self) -> None:
+        self.waiting = False
 
     def create_still_configuration(self) -> dict[str, Any]:
         return {}
 
     def start(self, configuration: dict[str, Any]) -> None: ...
 
-    def capture_file(self, path: str) -> None:
+    def capture_file(self, path: str, wait: float | None = None) -> None:
+        if self.taken == 3 and self.end is not RuntimeError:
+            assert wait, "picamera2 would wait for ever"
+            self.waiting = True
+            raise self.end
         if self.taken == 3:
             raise RuntimeError("Failed to queue request")
         self.taken += 1
         write_photo(Path(path).with_suffix(".png"), APIS).rename(path)
 
 
-def test_a_camera_that_vanishes(
-    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def fake_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", types.SimpleNamespace(Picamera2=FakeCamera))
     monkeypatch.setattr("pipeline.edge.sources.time.sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("fake_camera")
+@pytest.mark.parametrize(
+    ("end", "code", "told"),
+    [
+        (RuntimeError, 1, "the camera does not answer (RuntimeError('Failed to queue request')); check its cable"),
+        (TimeoutError, 1, "the camera does not answer (TimeoutError()); check its cable"),
+        (KeyboardInterrupt, 130, "interrupted; the same command goes on"),
+    ],
+)
+def test_a_camera_that_vanishes(
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    end: type[BaseException],
+    code: int,
+    told: str,
+) -> None:
+    monkeypatch.setattr(FakeCamera, "end", end)
     out = tmp_path / "r.jsonl"
     (tmp_path / "shots").mkdir()
-    assert main(packed, ["--camera", str(tmp_path / "shots"), "--out", str(out)]) == 1
-    assert "the camera does not answer (Failed to queue request); check its cable" in capsys.readouterr().err
+    assert main(packed, ["--camera", str(tmp_path / "shots"), "--out", str(out)]) == code
+    assert told in capsys.readouterr().err
     assert [row["species"] for row in json_of(out)] == ["Apis mellifera"] * 3
     assert len(list((tmp_path / "shots").glob("*.jpg"))) == 3
+
+
+@pytest.mark.usefixtures("fake_camera")
+def test_a_shot_without_a_row_is_answered_by_the_next_start(packed: Path, tmp_path: Path) -> None:
+    """As a power cut between the shot and its row leaves it."""
+    shots, out = tmp_path / "shots", tmp_path / "r.jsonl"
+    for name in ("1.png", "2.png"):
+        write_photo(shots / name, PIERIS)
+    assert main(packed, [str(shots / "1.png"), "--out", str(out)]) == 0
+    assert main(packed, ["--camera", str(shots), "--out", str(out)]) == 1
+    names = [Path(row["path"]).name for row in json_of(out)]
+    assert (names[:2], len(names)) == (["1.png", "2.png"], 5)
+    assert sorted(names) == sorted(path.name for path in shots.iterdir())
+
+
+@pytest.mark.usefixtures("fake_camera")
+def test_without_a_results_file_earlier_shots_are_not_told_of_again(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photo(tmp_path / "shots" / "1.png", PIERIS)
+    assert main(packed, ["--camera", str(tmp_path / "shots")]) == 1
+    told = capsys.readouterr().out
+    assert (told.count("Apis mellifera"), told.count("Pieris")) == (3, 0)
 
 
 def test_no_camera_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from toy import COLOURS, cache_colours, write_model, write_photo
 
+from pipeline.edge.cascade import Cascade, Stage
+from pipeline.edge.model import Model
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.predict import Predictions
+from pipeline.evaluation.predict import Predictions, predict
 from pipeline.evaluation.routing import route
 from pipeline.evaluation.tables import (
     FORMAT_VERSION,
@@ -45,6 +48,22 @@ def model(n: int = 200, seed: int = 0) -> Predictions:
     logits = rng.normal(0, 1, (n, 4))
     logits[np.arange(n), truth] += 1.5
     return table([NAMES[i] for i in truth], logits, NAMES, split="test")
+
+
+def test_the_cascade_is_as_sure_as_the_device_says(tmp_path: Path) -> None:
+    colours = {"cache": cache_colours("Apis mellifera"), "main": COLOURS}
+    rules = [Rule(0.5, temperature=3.0), Rule(temperature=0.5)]
+    models = [Model(write_model(tmp_path / f"{name}.onnx", colours[name], name=name)) for name in colours]
+    cascade = Cascade([Stage.of(model.card["name"], model, rule) for model, rule in zip(models, rules, strict=True)])
+    photos = [write_photo(tmp_path / f"{i}.png", colour) for i, colour in enumerate(COLOURS.values())]
+    rows = pd.DataFrame({"image_path": [path.name for path in photos], "species": list(COLOURS), "split": "test"})
+    tables = [predict(model, tmp_path, rows, "") for model in models]
+    judged = judge_cascade(tables, route(tables, rules))
+    answers = [cascade.classify(path) for path in photos]
+    assert judged.stage.tolist() == [answer.stage for answer in answers]
+    assert len(set(judged.stage)) == 2
+    assert judged.confidence == pytest.approx([answer.score for answer in answers])
+    assert judged.confidence[judged.right] == pytest.approx(judged.true_probability[judged.right])
 
 
 def test_confusion_agrees_with_scikit_learn() -> None:
