@@ -177,6 +177,6 @@ def _score(config: Config, manifest: Manifest, network: nn.Module, card: ModelCa
 
 def _measure(what: str, card: ModelCard) -> Callable[[nn.Module], float]:
     if what == "ms":
-        return lambda network: milliseconds(network, card)
+        return lambda network: milliseconds([(network, card)])[0]
     key = "macs" if what == "macs" else "parameters"
     return lambda network: float(getattr(cost(network, card.recipe.size), key))

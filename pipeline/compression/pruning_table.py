@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import nn
 
@@ -37,12 +38,12 @@ def table(config: Config, manifest: Manifest, failed: Sequence[dict[str, Any]] =
     """
     cards = [read_card(folder) for folder in trained_models(config)]
     origins = {card.pruning[0]["unpruned"] for card in cards if card.pruning}
-    rows = []
-    for card in sorted(
-        cards, key=lambda card: (card.pruning[0]["unpruned"] if card.pruning else card.name, len(card.name))
-    ):
-        if card.pruning or card.name in origins:
-            rows.append(_row(card) | figures(manifest, config.models / card.name))
+    cards = sorted(
+        (card for card in cards if card.pruning or card.name in origins),
+        key=lambda card: (card.pruning[0]["unpruned"] if card.pruning else card.name, len(card.name)),
+    )
+    ms = times(config, cards)
+    rows = [_row(card) | figures(manifest, config.models / card.name) | {"ms": ms[card.name]} for card in cards]
     found = pd.DataFrame([*rows, *failed])
     write_csv(config.output / "pruning.csv", found)
     write_json(
@@ -74,8 +75,26 @@ def _row(card: ModelCard) -> dict[str, Any]:
     }
 
 
+def times(config: Config, cards: Sequence[ModelCard]) -> dict[str, float]:
+    """ms per photo of each model, all measured in one run, kept in pruning_ms.json while the models are the same."""
+    target = config.output / "pruning_ms.json"
+    stamp = Stamp(
+        config.output / ".stamps" / target.name,
+        {"models": {card.name: card.weights_sha256 for card in cards}},
+        [target],
+    )
+
+    def measure() -> None:
+        found = milliseconds(load_model(config.models / card.name) for card in cards)
+        write_json(target, dict(zip((card.name for card in cards), found, strict=True)))
+
+    run_once(f"measure   ms of {len(cards)} models", stamp, False, measure)
+    kept: dict[str, float] = read_json(target, "times of the pruned models")
+    return kept
+
+
 def figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
-    """Cost of a model, its time per photo and its figures on val, kept in cost.json while weights and photos are the same."""
+    """Cost of a model and its figures on val, kept in cost.json while weights and photos are the same."""
     card, target = read_card(folder), folder / "cost.json"
     stamp = Stamp(
         folder / ".stamps" / "cost.json", {"weights": card.weights_sha256, "manifest": manifest.hash}, [target]
@@ -98,22 +117,30 @@ def _figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
     return {
         **asdict(cost(network, card.recipe.size)),
         "weights_bytes": (folder / WEIGHTS).stat().st_size,
-        "ms": milliseconds(network, card),
         "val_accuracy": float((found == truth).mean()),
         "val_macro_f1": float(f1),
     }
 
 
-def milliseconds(network: nn.Module, card: ModelCard) -> float:
-    """Median time of one photo in onnxruntime on one thread, of RUNS calls after WARM_UP."""
-    size, times = card.recipe.size, []
-    photo = np.random.default_rng(card.seed).integers(0, 256, (1, size, size, 3), np.uint8)
+def milliseconds(models: Iterable[tuple[nn.Module, ModelCard]]) -> list[float]:
+    """Median time of one photo in onnxruntime on one thread, of RUNS calls after WARM_UP.
+
+    Every round asks all models once, each time in another order, so that what else the machine does hits all alike.
+    """
+    rng = np.random.default_rng(0)
+    ready: list[tuple[Model, NDArray[np.uint8]]] = []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
-        export(network, card, file, photo, float("inf"))
-        model = Model(file, threads=1)
-        for _ in range(WARM_UP + RUNS):
+        for network, card in models:
+            photo = rng.integers(0, 256, (1, card.recipe.size, card.recipe.size, 3), np.uint8)
+            export(network, card, file, photo, float("inf"))
+            ready.append((Model(file, threads=1), photo))
+    spent = np.zeros((WARM_UP + RUNS, len(ready)))
+    for turn in spent:
+        for i in rng.permutation(len(ready)):
+            model, photo = ready[i]
             start = time.perf_counter()
             model.logits(photo)
-            times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times[WARM_UP:]))
+            turn[i] = 1000 * (time.perf_counter() - start)
+    median: list[float] = np.median(spent[WARM_UP:], axis=0).tolist()
+    return median

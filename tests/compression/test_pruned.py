@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 import prune as script
 from pipeline.cluster import Engine
-from pipeline.compression import pruning_table
+from pipeline.compression import pruned, pruning_table
 from pipeline.compression.cost import cost
 from pipeline.compression.pruned import prune_models
 from pipeline.compression.run import quantize_models, trained_models
@@ -56,8 +56,8 @@ def make(_master: Path, tmp_path: Path) -> Callable[..., Config]:
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Export, which a time in ms needs, takes seconds; one test below does without this."""
-    monkeypatch.setattr(pruning_table, "milliseconds", lambda network, card: 1.0)
-    monkeypatch.setattr("pipeline.compression.pruned.milliseconds", lambda network, card: 1.0)
+    for module in (pruning_table, pruned):
+        monkeypatch.setattr(module, "milliseconds", lambda models: [1.0 for _ in models])
 
 
 def never(config: Config, name: str) -> Path:
@@ -105,6 +105,26 @@ def test_table_shows_before_and_after(make: Callable[..., Config], lines: Callab
     assert sum("M MACs" in line and "macro F1" in line for line in said) == 2
 
 
+def test_all_times_of_the_table_are_of_one_run(make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured again, all of them, when a model comes or changes; and not while they are the same."""
+    runs = iter(range(9))
+
+    def clock(models: Iterable[Any]) -> list[float]:
+        run = next(runs)
+        return [10.0 * run + i for i, _ in enumerate(models)]
+
+    monkeypatch.setattr(pruning_table, "milliseconds", clock)
+    config = make()
+
+    def told(*ratios: float) -> list[float]:
+        settings = config.prune.model_copy(update={"ratios": list(ratios)})
+        prune_models(config.model_copy(update={"prune": settings}), ["main"], never, last=False)
+        found: list[float] = pd.read_csv(config.output / "pruning.csv")["ms"].tolist()
+        return found
+
+    assert [told(0.5), told(0.5), told(0.25, 0.5)] == [[0, 1], [0, 1], [10, 11, 12]]
+
+
 def test_pruned_model_is_exported_and_quantized(make: Callable[..., Config]) -> None:
     config = make()
     [folder] = prune_models(config, ["main"], never, last=False)
@@ -116,7 +136,7 @@ def test_pruned_model_is_exported_and_quantized(make: Callable[..., Config]) -> 
 
 def test_time_of_one_photo(make: Callable[..., Config]) -> None:
     network, card = load_model(make().models / "main")
-    assert 0.01 < MILLISECONDS(network, card) < 1000
+    assert all(0.01 < ms < 1000 for ms in MILLISECONDS([(network, card), (network, card)]))
 
 
 def test_what_is_up_to_date_is_skipped(make: Callable[..., Config], lines: Callable[[], list[str]]) -> None:
@@ -166,7 +186,7 @@ def test_targets_are_shares_of_the_original(make: Callable[..., Config], what: s
 
 def test_target_in_milliseconds(make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pipeline.compression.pruned.milliseconds", lambda network, card: cost(network, card.recipe.size).macs / 1e6
+        pruned, "milliseconds", lambda models: [cost(network, card.recipe.size).macs / 1e6 for network, card in models]
     )
     config = make("prune.ms=2.5")
     [folder] = prune_models(config, ["main"], never, last=False)
