@@ -18,6 +18,7 @@ def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument(
         "--model",
+        "--model_type",
         nargs="+",
         default=["both"],
         help="small (first cache), big (main), both (the cascade), caches (no main), a stage's name, or an .onnx file",
@@ -26,7 +27,7 @@ def main() -> int:
     arguments.add_argument("--samples", "--sample_size", type=int, help="photos per run")
     arguments.add_argument("--threshold", type=float, help="share of the photos that the cache's species hold")
     arguments.add_argument("--input_size", type=int, nargs="+", metavar="PX", help="checked against the models' recipe")
-    arguments.add_argument("--out_prefix", default="monte_carlo", help="names the result files")
+    arguments.add_argument("--out_prefix", "--save_path", default="monte_carlo", help="names the result files")
     return run(work, arguments.parse_args())
 
 

@@ -33,6 +33,12 @@ def embedded(path: Path) -> str:
     return _uri("png" if path.suffix == ".png" else "jpeg", path.read_bytes())
 
 
+def png_text(path: Path) -> dict[str, str]:
+    """What a PNG file says of itself."""
+    with Image.open(path) as image:
+        return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+
+
 def thumbnail(path: Path, side: int = 128) -> str:
     """A photo as a small JPEG data URI; empty where it cannot be read any more."""
     try:

@@ -29,12 +29,12 @@ SHOWN, TAIL = 60, 15  # bars per picture, and those of them for the tail; the pi
 COLUMNS = 4  # panels in a row
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG safely and free the figure; letters that the font lacks are told in one line."""
+def save(figure: Figure, path: Path, **metadata: str) -> None:
+    """Write a PNG safely and free the figure; letters that the font lacks are told in one line. metadata: kept in the file."""
     try:
         with warnings.catch_warnings(record=True) as told, replacing(path) as temporary:
             warnings.simplefilter("always")
-            figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
+            figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png", metadata=metadata)
     finally:
         plt.close(figure)
     if any("missing from" in str(one.message) for one in told):

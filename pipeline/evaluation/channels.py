@@ -38,7 +38,8 @@ def channels(config: Config, photo: Path) -> list[Path]:
         except UnreadableImage as error:
             raise DataError(f"{photo}: {error}") from error
         path = config.output / "channels" / f"{name}_{safe_name(photo.stem)}.png"
-        draw(pixels, feature_maps(Deployable(network, card.recipe), pixels), f"{name}: {photo.name}", path)
+        maps = feature_maps(Deployable(network, card.recipe), pixels)
+        draw(pixels, maps, f"{name}: {photo.name}", path, weights=card.weights_sha256)
         log.info("channels  %s", path)
         made.append(path)
     return made
@@ -65,8 +66,11 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
     return {name: last[size][1].numpy() for size in sorted(last, reverse=True) for name in [last[size][0]]}
 
 
-def draw(pixels: Pixels, maps: Maps, title: str, path: Path) -> None:
-    """A row per layer: the photo under the mean strength of all its channels, then those that vary most over the photo."""
+def draw(pixels: Pixels, maps: Maps, title: str, path: Path, **metadata: str) -> None:
+    """A row per layer: the photo under the mean strength of all its channels, then those that vary most over the photo.
+
+    metadata: kept in the picture's file.
+    """
     rows = list(maps.items())[-LAYERS:]
     size = 1.5 * (SHOWN + 1), 1.95 * len(rows)
     spaces = {"wspace": 0.08, "hspace": 0.3}
@@ -84,4 +88,4 @@ def draw(pixels: Pixels, maps: Maps, title: str, path: Path) -> None:
             axes.imshow(channel_maps[channel], cmap="viridis")
             axes.set_title(f"channel {channel}", fontsize=8)
     figure.suptitle(title, fontsize=11)
-    save(figure, path)
+    save(figure, path, **metadata)

@@ -9,18 +9,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
-from pipeline.console import log
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.splitting import SPLITS
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.tables import Judged, class_metrics, confused_pairs
-from pipeline.files import read_json
 from pipeline.labels import HEAD_ABOVE, TAIL_BELOW, long_tail
 from pipeline.pages import thumbnail
 
 WORST, PHOTOS_EACH, SAMPLE, PAIRS = 10, 5, 24, 20
-TOLD = ("accuracy", "macro_f1", "communication_rate")
 
 
 def of_data(manifest: Manifest) -> dict[str, Any]:
@@ -70,12 +67,27 @@ def of_models(metrics: dict[str, Any], test: list[Predictions], precision: str) 
         rule = cascade["rules"][stage["name"]]
         answers = "is off" if rule is None else f"answers from a {rule['kind']} of {rule['threshold']:.3f} on"
         answers = "always answers" if stage["name"] == test[-1].name and not test[-1].labels.has_other else answers
-        flow.append({**stage, **told, "answers": answers, "reaching": reaching})
+        flow.append({**stage, "spent": stage["ms"], **told, "answers": answers, "reaching": reaching})
         reaching -= stage["hit_rate"]
     whole = [m for m in models if "hit_share" not in m["figures"]]
     whole += [{"name": f"cascade {kind}", "figures": figures} for kind, figures in metrics["cascade"].items()]
     caches = [m for m in models if "hit_share" in m["figures"]]
-    return {"models": models, "whole": whole, "caches": caches, "cascades": metrics["cascade"], "flow": flow}
+    int8 = [
+        (
+            name,
+            *(100 * x for x in (*both["int8_minus_fp32_accuracy_95"], both["int8_minus_fp32_accuracy"])),
+            both["size_ratio"],
+        )
+        for name, both in metrics["models"].items()
+    ]
+    return {
+        "int8": int8,
+        "models": models,
+        "whole": whole,
+        "caches": caches,
+        "cascades": metrics["cascade"],
+        "flow": flow,
+    }
 
 
 def of_species(config: Config, manifest: Manifest, judged: Judged) -> dict[str, Any]:
@@ -128,86 +140,6 @@ def _photo(judged: Judged, i: int, root: Path) -> dict[str, Any]:
         "confidence": float(judged.confidence[i]),
         "stage": str(judged.stage[i]),
     }
-
-
-def result_files(config: Config) -> list[Path]:
-    """Where times, spoilt photos and averaged views are told, whether there or not; then every simulation."""
-    evaluation = config.output / "evaluation"
-    measures = [config.output / "speed.json", evaluation / "stress.csv", evaluation / "tta.json"]
-    return measures + sorted((config.output / "monte_carlo").glob("*.json"))
-
-
-def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
-    """What other scripts left: simulations, times, spoilt photos, averaged views; empty where they did not run.
-
-    fits: the basis of today's models with their rules, and without; what was made from others is left out, and that is told.
-    """
-    speed, stress, views, *simulated = result_files(config)
-    simulations = []
-    for path in simulated:
-        found = _fitting(path, fits)
-        if not found:
-            continue
-        kept = found["storage"]
-        if not kept:
-            full = "unknown: no photo is there to tell its size"
-        elif not kept["looked_at"]:
-            full = "never"
-        else:
-            full = f"{kept['looked_at']['mean']:,.0f} photos for {kept['limit_mb']:g} MB"
-        mix = f"{found['drawn_from']}, {found['mix']}" + (", every species once" if found["every_species"] else "")
-        figures = [found[name] for name in TOLD]
-        simulations.append(
-            {"name": path.stem, "runs": f"{found['runs']:,}", "samples": f"{found['samples']:,}", "mix": mix,
-             "figures": figures, "full": full}
-        )  # fmt: skip
-    tta = []
-    for name, found in _fitting(views, fits).get("models", {}).items():
-        mean, low, high = (100 * found["difference"][k] for k in ("mean", "low_95", "high_95"))
-        accuracy = {kind.replace("_", " "): found[kind]["accuracy"] for kind in ("one_view", "nine_views")}
-        tta.append({"model": name, **accuracy, "difference": f"{mean:+.2f} points [{low:+.2f}, {high:+.2f}]"})
-    return {
-        "simulations": simulations,
-        "speed": _fitting(speed, fits),
-        "stress": _stress(pd.read_csv(stress)) if _fitting(stress, fits) else "",
-        "tta": tta,
-    }
-
-
-def _fitting(file: Path, fits: set[str]) -> dict[str, Any]:
-    """A result, or nothing where there is none or it was made from other models or rules."""
-    if not file.is_file():
-        return {}
-    first = pd.read_csv(file, nrows=1, dtype={"basis": str}) if file.suffix == ".csv" else None
-    found = read_json(file, "result") if first is None else first.to_dict("records")[0]
-    if found.get("basis") in fits:
-        return dict(found)
-    log.warning("report    left out, for it was made from other models or thresholds: %s; run its command again", file)
-    return {}
-
-
-def _stress(table: pd.DataFrame) -> str:
-    """One sentence on the cascade."""
-    cascade = table[table["system"] == "cascade"]
-    clean = float(cascade["accuracy"][cascade["corruption"] == "clean"].iloc[0])
-    worst = cascade.sort_values("accuracy", kind="stable").iloc[0]
-    return (
-        f"{int(worst['photos'])} test photos: the cascade's accuracy is {clean:.3f} on them as they are, and falls lowest, to "
-        f"{worst['accuracy']:.3f}, under {worst['corruption']} at level {worst['level']}."
-    )
-
-
-def speeds(metrics: dict[str, Any]) -> list[tuple[str, float, float, tuple[float, float]]]:
-    """Name, ms per photo, accuracy and its interval of main alone and of the cascade, which both answer every species."""
-    points = []
-    for precision, cascade in metrics["cascade"].items():
-        for name, figure, ms in (
-            ("cascade", "accuracy", "ms_per_image"),
-            ("main", "main_alone_accuracy", "ms_per_image_main_alone"),
-        ):
-            if figure in cascade:  # there may be no main
-                points.append((f"{name} {precision}", cascade[ms], cascade[figure], tuple(cascade[f"{figure}_95"])))
-    return points
 
 
 def origin(config: Config, metrics: dict[str, Any], manifest: Manifest) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from sklearn.manifold import TSNE
 from pipeline.config import Config
 from pipeline.console import log
 from pipeline.evaluation.charts import COLOURS
+from pipeline.evaluation.experiment import basis
 from pipeline.evaluation.stress import seeded_part
 from pipeline.evaluation.tables import judge
 from pipeline.files import write_csv, write_text
@@ -34,7 +35,7 @@ def features(config: Config, photos: int) -> pd.DataFrame:
         log.info("features  no UMAP, which is one more package: pip install 'ommatidia[umap]'")
     for name, places in found.items():
         table[[f"{name}_x", f"{name}_y"]] = places
-    write_csv(config.output / "evaluation" / "features.csv", table)
+    write_csv(config.output / "evaluation" / "features.csv", table.assign(basis=basis(config)))
     common = table["species"].value_counts().index[: len(COLOURS)].tolist()
     colour = dict(zip(common, COLOURS, strict=False))
     page = render(

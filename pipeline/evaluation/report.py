@@ -14,7 +14,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
 from pipeline.errors import DataError
-from pipeline.evaluation import charts, facts, plots, posthoc, scenarios
+from pipeline.evaluation import charts, facts, figures, plots, posthoc, results, scenarios
 from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions, predict_stages
@@ -26,8 +26,8 @@ from pipeline.pages import embedded, markdown, render
 
 HTML, MARKDOWN = (Path(__file__).with_name(f"report.{kind}.jinja") for kind in ("html", "md"))
 SECTIONS = [
-    ("data", "Data"), ("models", "Models"), ("cascade", "Cascade"), ("species", "Species"), ("days", "Other days"),
-    ("posthoc", "A cache without training"), ("origin", "Origin"),
+    ("data", "Data"), ("models", "Models"), ("cascade", "Cascade"), ("species", "Species"), ("seen", "What networks see"),
+    ("days", "Other days"), ("posthoc", "A cache without training"), ("every", "All figures"), ("origin", "Origin"),
 ]  # fmt: skip
 
 
@@ -42,7 +42,11 @@ def write_report(config: Config) -> Path:
     page, text = config.output / "report.html", config.output / "report.md"
     inputs = {
         "metrics": sha256(config.output / "metrics.json"),
-        "results": {str(file): sha256(file) for file in facts.result_files(config) if file.is_file()},
+        "results": {
+            str(file): sha256(file)
+            for file in [*results.result_files(config), *results.layer_files(config)]
+            if file.is_file()
+        },
         "test_sets": {file.name: sha256(file) for file in sorted((config.dataset_dir / TEST_SETS).glob("*.parquet"))},
         "settings": config.dump(),
         "templates": [sha256(file) for file in (HTML, MARKDOWN)],
@@ -57,21 +61,26 @@ def _write(config: Config, metrics: dict[str, Any], page: Path, text: Path) -> N
     tables = predict_stages(config, manifest, config.route.precision)
     test = part(tables, "test")
     rules = chosen(config, tables).rules
-    made = _make(config, manifest, test, rules, metrics)
+    trained, days = _make(config, manifest, test, rules, metrics)
     judged = judge_cascade(test, route(test, rules))
     data = {
         "experiment": config.experiment,
         "photos": len(judged.rows),
         "precision": config.route.precision,
-        "sections": [one for one in SECTIONS if len(made) or one[0] != "posthoc"],
         "settings": yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True),
         **facts.of_data(manifest),
         **facts.of_models(metrics, test, config.route.precision),
         **facts.of_species(config, manifest, judged),
-        **facts.of_results(config, {basis(config), basis(config, rules)}),
-        "trained": made.to_dict("records"),
+        **results.of_results(config, {basis(config), basis(config, rules)}),
+        "trained": trained.to_dict("records"),
+        "cards_of_models": figures.of_cards(test),
+        "days": figures.of_days(days),
+        "every": figures.every_figure(metrics),
+        "layers": results.layer_pictures(config, test),
         "origin": facts.origin(config, metrics, manifest),
     }
+    absent = {"posthoc": not data["trained"], "seen": not (data["layers"] or data["features"])}
+    data["sections"] = [one for one in SECTIONS if not absent.get(one[0])]
     data["summary"] = facts.summary(data, metrics)
     data["cards"] = facts.cards(data, metrics)
     folder = config.output / "evaluation" / "plots"
@@ -83,8 +92,9 @@ def _write(config: Config, metrics: dict[str, Any], page: Path, text: Path) -> N
 
 def _make(
     config: Config, manifest: Manifest, test: list[Predictions], rules: Rules, metrics: dict[str, Any]
-) -> pd.DataFrame:
-    """Tables and pictures beside those of eval.py; returns the trained caches beside main folded to their labels."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables and pictures beside those of eval.py; returns the trained caches beside main folded to their labels, and the
+    other days."""
     folder, precision = config.output / "evaluation", config.route.precision
     drawings = folder / "plots"
     train = supports(manifest.part("train"), manifest.species())
@@ -102,8 +112,8 @@ def _make(
     charts.thresholds(test, rules, drawings / "thresholds.png")
     write_csv(folder / "curves.csv", charts.curves(systems[test[-1].name], drawings / "curves.png"))
     plots.whole_confusion(confusion(systems["cascade"]), "cascade", drawings / "confusion_all.png")
-    charts.pareto(facts.speeds(metrics), drawings / "pareto.png")
-    return pd.DataFrame() if test[-1].labels.has_other else _fold(config, manifest, test)
+    charts.pareto(figures.speeds(metrics), drawings / "pareto.png")
+    return pd.DataFrame() if test[-1].labels.has_other else _fold(config, manifest, test), other_days
 
 
 def _fold(config: Config, manifest: Manifest, test: list[Predictions]) -> pd.DataFrame:

@@ -60,8 +60,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
     stamp = Stamp(folder / ".stamps" / f"{name}.json", inputs, outputs)
 
     def work() -> None:
-        subject = _subject(model, part(used, settings.split), rules, manifest)
-        _simulate(config, manifest, model, subject, fits, outputs)
+        _simulate(config, manifest, model, part(used, settings.split), rules, fits, outputs)
 
     run_once("simulate ", stamp, config.global_.overwrite, work)
     result: dict[str, Any] = read_json(outputs[0], "simulation")
@@ -103,7 +102,16 @@ def _subject(model: str, tables: list[Predictions], rules: Rules, manifest: Mani
     return model_subject(tables[0], species if model.endswith(".onnx") else tables[0].labels)
 
 
-def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, fits: str, outputs: list[Path]) -> None:
+def _simulate(
+    config: Config,
+    manifest: Manifest,
+    model: str,
+    tables: list[Predictions],
+    rules: Rules,
+    fits: str,
+    outputs: list[Path],
+) -> None:
+    subject = _subject(model, tables, rules, manifest)
     settings, rows = config.monte_carlo, subject.rows
     figures, runs, report, convergence, confusion = outputs
     names = manifest.species().names
@@ -131,7 +139,7 @@ def _simulate(config: Config, manifest: Manifest, model: str, subject: Subject, 
         "species_without_photos": [
             name for name, n in zip(names, np.bincount(day.species, minlength=len(names)), strict=True) if not n
         ],
-        "precision": config.route.precision,
+        "precision": tables[0].card["precision"],
         **told,
         "runs_enough": {
             name: None if told[name]["sd"] is None else runs_enough(told[name]["sd"], ENOUGH)

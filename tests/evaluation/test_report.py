@@ -11,6 +11,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from toy import Experiment
@@ -18,13 +20,17 @@ from toy import Experiment
 from pipeline.config import Config
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.errors import DataError
+from pipeline.evaluation.channels import draw
 from pipeline.evaluation.experiment import basis, chosen
-from pipeline.evaluation.facts import of_data, of_results
+from pipeline.evaluation.facts import of_data
 from pipeline.evaluation.predict import predict_stages
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.results import layer_pictures, of_results
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
 from pipeline.pages import render, thumbnail
+
+from .tables import table
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -73,6 +79,14 @@ def test_the_report_tells_every_headline_figure_and_fetches_nothing(reported: Ex
     for name in ("accuracy", "macro_f1", "main_alone_accuracy", "communication_rate"):
         assert f"{cascade[name]:.3f}" in page.seen
         assert f"{cascade[f'{name}_95'][0]:.3f}" in page.seen
+    for precision in ("fp32", "int8"):
+        for name, value in metrics["cascade"][precision].items():
+            if f"{name}_95" in metrics["cascade"][precision]:
+                assert f"{value:.3f} [{metrics['cascade'][precision][f'{name}_95'][0]:.3f}, " in page.seen
+        for both in metrics["models"].values():
+            for name in ("macro_precision", "weighted_recall", "weighted_f1"):
+                low, high = both[precision][f"{name}_95"]
+                assert f"{both[precision][name]:.3f} [{low:.3f}, {high:.3f}]" in page.seen
     for both in metrics["models"].values():
         for precision in ("fp32", "int8"):
             assert f"{both[precision]['accuracy']:.3f}" in page.seen
@@ -84,6 +98,9 @@ def test_the_report_tells_every_headline_figure_and_fetches_nothing(reported: Ex
         "toy_both",
         "random_state: 42",
         "answered here",
+        "burst of Apis mellifera",
+        "epoch kept",
+        "from file to its answer",
     ):
         assert word in page.seen
     assert not re.search(r"\bnan\b|\bNone\b|Undefined", page.seen)
@@ -127,6 +144,23 @@ def test_a_browser_opens_it_without_errors_at_phone_and_desktop_width(
     assert found["images"] > 20
     assert found["broken"] == 0
     assert found["wide"] <= width
+
+
+def test_what_was_drawn_of_other_weights_is_no_part_of_the_report(evaluated: Config) -> None:
+    tables = [table(["a"], np.zeros((1, 1)), ["a"])]
+    tables[0].card["weights_sha256"] = "today's"
+    for name, weights in (("main_bee", "today's"), ("main_fly", "older")):
+        draw(
+            np.zeros((8, 8, 3), np.uint8),
+            {"x": np.zeros((1, 4, 4), np.float32)},
+            "",
+            evaluated.output / "channels" / f"{name}.png",
+            weights=weights,
+        )
+    assert list(layer_pictures(evaluated, tables)) == ["main_bee"]
+    for basis_, linked in ((basis(evaluated), True), ("older", False)):
+        pd.DataFrame({"image_path": ["a"], "basis": [basis_]}).to_csv(evaluated.output / "evaluation" / "features.csv")
+        assert ('href="features.html"' in write_report(evaluated).read_text(encoding="utf-8")) == linked
 
 
 def test_a_report_needs_an_evaluation_that_fits(experiment: Experiment) -> None:

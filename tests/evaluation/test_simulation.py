@@ -133,6 +133,7 @@ def test_simulation_of_a_model_of_another_label_set(evaluated: Config, tmp_path:
     result = monte_carlo(evaluated, str(path), "x")
     assert result["outside_rate"]["mean"] == pytest.approx(12 / 30, abs=0.1)
     assert result["accuracy"]["mean"] == pytest.approx(18 / 30, abs=0.15)
+    assert (result["precision"], evaluated.route.precision) == ("fp32", "int8")  # the file's own
     with pytest.raises(
         ConfigError, match="no model 'huge' to simulate; choose of small, big, both, caches, cache_0.5_0"
     ):
