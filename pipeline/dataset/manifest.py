@@ -41,7 +41,7 @@ class Manifest:
     def composition(self) -> Composition:
         """Images per species over all splits."""
         good = self.rows[self.rows["split"] != ""]
-        return compose(zip(good["group"], good["species"], strict=True))
+        return compose(zip(good["group"].tolist(), good["species"].tolist(), strict=True))
 
     def check_trained_on(self, data_hash: str, who: str, fix: str = "train it again") -> None:
         """Refuse a model that was trained on another manifest: it may have seen the photos that judge it."""

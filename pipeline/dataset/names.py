@@ -33,8 +33,10 @@ def normalise(name: str) -> str:
     What is no such name ("Great Blue Heron", "Apis sp.", a formula of hybrids) only loses case, accents and
     superfluous spaces, so that no two species become one.
     """
-    letters = unicodedata.normalize("NFKD", name.replace("_", " "))
-    plain = " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
+    letters = name.replace("_", " ")
+    if not letters.isascii():
+        letters = "".join(c for c in unicodedata.normalize("NFKD", letters) if not unicodedata.combining(c))
+    plain = " ".join(letters.split())
     found = BINOMIAL.fullmatch(plain)
     if found:
         genus, epithet, rest = found.groups()

@@ -32,7 +32,7 @@ def split(photos: pd.DataFrame, val_share: float, test_share: float, seed: int) 
     groups = good.groupby("duplicate_group").agg(
         species=("species", "min"), key=("sha256", "min"), n=("sha256", "size")
     )
-    groups["draw"] = [hashlib.sha256(f"{seed}:{key}".encode()).hexdigest() for key in groups["key"]]
+    groups["draw"] = [hashlib.sha256(f"{seed}:{key}".encode()).hexdigest() for key in groups["key"].tolist()]
     chosen: dict[int, str] = {}
     for _, members in groups.sort_values("draw").groupby("species", sort=True):
         chosen.update(_fill(members, shares))
@@ -45,8 +45,10 @@ def _fill(members: pd.DataFrame, shares: Mapping[str, float]) -> dict[int, str]:
     sizes: dict[int, int] = dict(zip(members.index, members["n"].tolist(), strict=True))
     left_for_train = total = sum(sizes.values())
     room = {name: max(1, round(total * share)) for name, share in shares.items()}
-    chosen: dict[int, str] = {}
+    chosen = dict.fromkeys(sizes, "train")
     for group, n in sizes.items():
+        if not any(room.values()):
+            break
         name = next((s for s in room if room[s] >= n and left_for_train > n), "train")
         chosen[group] = name
         left_for_train -= n

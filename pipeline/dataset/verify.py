@@ -26,18 +26,21 @@ def verify(root: Path, photos: Sequence[Photo], workers: int = 0) -> pd.DataFram
     """One row per photo, in the order given: KNOWN, what its format says of it; sha256, width, height (px, upright),
     thumbnail (256 grey bytes), ok, reason. The result does not depend on the number of workers (0: every core)."""
     paths = [str(root / photo.path) for photo in photos]
-    return _table(photos, list(progress(mapped(look_at, paths, workers), len(paths), "verify")))
+    rows = list(progress(mapped(look_at, paths, workers), len(paths), "verify"))
+    return _known(photos).assign(**_columns(SEEN, rows))
 
 
 def trust(photos: Sequence[Photo]) -> pd.DataFrame:
     """The same table without a look at the photos: all are ok, nothing else is known of them."""
-    return _table(photos, [("", 0, 0, b"", True, "")] * len(photos))
+    return _known(photos).assign(**dict(zip(SEEN, ("", 0, 0, b"", True, ""), strict=True)))
 
 
-def _table(photos: Sequence[Photo], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    names = [*KNOWN, *SEEN]
-    columns = [*zip(*photos, strict=True), *zip(*rows, strict=True)] or [()] * len(names)
-    return pd.DataFrame(dict(zip(names, columns, strict=True)))
+def _known(photos: Sequence[Photo]) -> pd.DataFrame:
+    return pd.DataFrame(_columns(KNOWN, photos))
+
+
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    return dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
 
 
 def look_at(path: str) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ def _inputs(config: Config) -> dict[str, Any]:
 def _run(config: Config) -> str:
     rows = pd.read_parquet(config.dataset_dir / ROWS)
     used = rows[rows["split"] != ""]
-    composition = compose(zip(used["group"], used["species"], strict=True))
+    composition = compose(zip(used["group"].tolist(), used["species"].tolist(), strict=True))
     made = label(config.labels, composition, config.train_val_split.dominant_threshold)
     if config.labels.weights:
         seen = weigh(config.labels, composition).values()
