@@ -13,8 +13,8 @@ from toy import COLOURS, write_cascade, write_photo
 
 from pipeline.edge.classify import main
 
+from .device import BUNDLE, ROOT, TIMES, rows_of
 from .fake import TOKEN, serving
-from .test_remote import BUNDLE, ROOT, TIMES, rows_of
 
 # Forks itself again and again; each child dies at its own moment: before or after the nth step that leaves a trace.
 DRIVER = """
