@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from pipeline.serving.limits import KINDS, Limits
 
 FORM = "multipart/form-data"
+SLOWEST = 10_000  # bytes a second, beyond the time that a client has anyway
 
 
 class Refusal(Exception):
@@ -48,14 +49,16 @@ class Reader:
 
     async def _read(self, body: bytearray, request: Request) -> None:
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                await self._fill(body, request)
+            async with asyncio.timeout(self.limits.timeout) as limit:
+                await self._fill(body, request, limit)
         except TimeoutError as error:
-            raise Refusal(408, f"the body did not come within {self.limits.timeout:g} s") from error
+            allowed = f"{self.limits.timeout:g} s and 1 s for each {SLOWEST // 1000} kB of it"
+            raise Refusal(408, f"the body did not come within {allowed}") from error
         except ClientDisconnect as error:
             raise Refusal(400, "the client went away") from error
 
-    async def _fill(self, body: bytearray, request: Request) -> None:
+    async def _fill(self, body: bytearray, request: Request, limit: asyncio.Timeout) -> None:
+        start = limit.when() or 0.0
         told = request.headers.get("content-length", "")
         length = int(told) if told.isdecimal() else 0
         async for chunk in request.stream():
@@ -65,6 +68,7 @@ class Reader:
                 raise Refusal(429, "too much is being sent at once; ask again in 1 s", {"Retry-After": "1"})
             body += chunk
             self.held += len(chunk)
+            limit.reschedule(start + len(body) / SLOWEST)
 
     async def _parts(self, request: Request, body: bytes) -> list[tuple[str, bytes]]:
         async def stream() -> AsyncIterator[bytes]:
