@@ -24,10 +24,7 @@ def doctor(folder: Path, threads: int) -> int:
 
     print(f"python {platform.python_version()}, {platform.platform()}")
     print(f"onnxruntime {onnxruntime.__version__}, numpy {np.__version__}, pillow {PIL.__version__}")
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:  # not Linux
-        words = set()
+    words = _words("/proc/cpuinfo")
     print(f"cpu features: {', '.join(name for name in CPU_FEATURES if name in words) or 'none known'}")
     cascade, wrong = load_cascade(folder, threads), 0
     expected = json.loads((folder / "cascade.json").read_text(encoding="utf-8")).get("self_test", {})
@@ -47,10 +44,7 @@ def doctor(folder: Path, threads: int) -> int:
 
 def times(answers: Sequence[Answer]) -> str:
     """p50 and p95 of each step in ms, and the largest memory that this process had."""
-    steps = {
-        "decode": [answer.decode_ms for answer in answers],
-        "prepare": [answer.preprocess_ms for answer in answers],
-    }
+    steps = {"decode": [one.decode_ms for one in answers], "prepare": [one.preprocess_ms for one in answers]}
     for name in dict.fromkeys(name for answer in answers for name in answer.infer_ms):
         steps[name] = [answer.infer_ms[name] for answer in answers if name in answer.infer_ms]
     steps["a photo, in all"] = [answer.ms for answer in answers]
@@ -58,7 +52,10 @@ def times(answers: Sequence[Answer]) -> str:
         f"{name:<20} p50 {np.percentile(ms, 50):8.2f} ms   p95 {np.percentile(ms, 95):8.2f} ms   {len(ms)} photos"
         for name, ms in steps.items()
     ]
-    status = Path("/proc/self/status")  # getrusage's figure may be that of the process that started this one
-    words = status.read_text(encoding="utf-8").split() if status.is_file() else []
+    words = _words("/proc/self/status")  # getrusage's figure may be that of the process that started this one
     peak = f"{int(words[words.index('VmHWM:') + 1]) / 1024:.0f} MiB" if "VmHWM:" in words else "not known here"
     return "\n".join([*lines, f"peak memory          {peak}"])
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").split() if Path(path).is_file() else []  # none where it is not Linux
