@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--every", type=float, default=2.0, metavar="SECONDS", help="of --watch, --camera (default 2)")
     add("--out", type=Path, help="results file: .csv or .jsonl (default: lines on the terminal)")
     add("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
-    cores = min(4, os.cpu_count() or 1)
-    add("--threads", type=int, default=cores, help="cores to use (default: up to 4)")
+    add("--threads", type=int, default=min(4, os.cpu_count() or 1), help="cores to use (default: up to 4)")
     add("--lazy", action="store_true", help="load each model when it is first asked, to save memory")
     add("--benchmark", action="store_true", help="also tell p50 and p95 of each step, and the memory")
     add("--main", metavar="URL", help="where no cache is sure, ask this server (serve.py), with --out")
@@ -91,14 +90,16 @@ def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
     from .doctor import times
     from .results import key, results
 
-    cascade, photos, kept = load_cascade(folder, given.threads, bool(given.lazy or given.main)), _photos(given), []
-    if (first := next(photos, None)) is None:
+    sends = given.main is not None
+    cascade, photos, kept = load_cascade(folder, given.threads, given.lazy or sends), _photos(given), []
+    first = list(islice(photos, 0 if sends else 1))  # what waits for main is sent even if no photo is left
+    if not (first or sends):
         print(f"error: no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos) or given.list}", file=sys.stderr)
         return 1
-    rows = remote(folder, given, cascade, results, key, Answer) if given.main else results(given.out)
+    rows = remote(folder, given, cascade, results, key, Answer) if sends else results(given.out)
     with rows as (done, write, told):
-        before = f", {len(done)} were there before" if done else ""
-        for path in chain([first], photos):
+        before = f", {len(done)} were there before, {told['failed before']} of them failed" if done else ""
+        for path in chain(first, photos):
             if (mine := key(str(path))) in done:
                 continue
             answer = cascade.classify(path, given.topk)

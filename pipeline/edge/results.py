@@ -28,13 +28,14 @@ def key(path: str) -> str:
 @contextmanager
 def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], None], dict[str, int]]]:
     """Keys of the photos that have a row already; something to call with each new answer (None: prints lines); and how
-    many answers of which status it was called with."""
-    told = {"ok": 0, "failed": 0}
+    many answers of which status it was called with, and how many rows had failed before."""
+    told = {"ok": 0, "failed": 0, "failed before": 0}
     if path is None:
         yield set(), lambda answer: print(_line(answer, told), flush=True), told
         return
     row = _cells if path.suffix == ".csv" else _json
-    done, synced = _mend(path), time.monotonic()
+    before, synced = _mend(path), time.monotonic()
+    told["failed before"] = list(before.values()).count("failed")
     with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
 
         def write(answer: Answer) -> None:
@@ -49,14 +50,14 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
         if path.suffix == ".csv" and not file.tell():
             file.write(_csv(COLUMNS))
         try:
-            yield done, write, told
+            yield set(before), write, told
         finally:
             file.flush()
             os.fsync(file.fileno())
 
 
-def _mend(path: Path) -> set[str]:
-    """Cut off a last line that was not finished; the keys of the others. A file of something else stays as it is."""
+def _mend(path: Path) -> dict[str, str]:
+    """Cut off a last line that was not finished; status by key of the others. A file of something else stays as it is."""
     with path.open("ab+") as file:
         file.seek(0)
         lines = (written := file.read()).splitlines(keepends=True)
@@ -67,7 +68,7 @@ def _mend(path: Path) -> set[str]:
         try:
             if not lines and rest[: len(begin)] != begin[: len(rest)]:
                 raise ValueError("another beginning")
-            done = _keys(path, [line.decode() for line in lines])
+            done = _statuses(path, [line.decode() for line in lines])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
         file.truncate(whole)
@@ -78,13 +79,13 @@ def _begin(path: Path) -> str:
     return _csv(COLUMNS) if path.suffix == ".csv" else '{"path": '
 
 
-def _keys(path: Path, rows: list[str]) -> set[str]:
+def _statuses(path: Path, rows: list[str]) -> dict[str, str]:
     if path.suffix != ".csv":
-        return {key(json.loads(row)["path"]) for row in rows}
+        return {key(row["path"]): row["status"] for row in map(json.loads, rows)}
     head, *cells = csv.reader(rows) if rows else [list(COLUMNS)]
     if tuple(head) != COLUMNS:
         raise ValueError("other columns")
-    return {row[0] for row in cells}
+    return {row[0]: row[1] for row in cells}
 
 
 def _line(answer: Answer, told: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import ipaddress
 import json
 import os
@@ -15,17 +16,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-TIMEOUT = 30.0  # s
+TIMEOUT = 30.0  # s without any progress
 OTHER = "Other"
 MOST = 16_000_000  # bytes of an answer
 
 
 class Unreachable(Exception):
-    """No answer now; `seconds`: when the server wants to be asked again, `sent`: bytes that went out in vain."""
+    """No answer now; `status`: of HTTP, 0 where there was none; `seconds`: when the server wants to be asked again."""
 
-    def __init__(self, reason: str, seconds: float = 0.0, sent: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, seconds: float = 0.0) -> None:
         super().__init__(reason)
-        self.seconds, self.sent = seconds, sent
+        self.status, self.seconds = status, seconds
 
 
 class Rejected(Exception):
@@ -55,6 +56,8 @@ class Link:
             host, port, secure = parts.hostname or "", parts.port, parts.scheme == "https"
         except ValueError as error:
             raise Refused(f"--main {url!r} is no address: {error}") from error
+        if "@" in parts.netloc:
+            raise Refused("--main takes no user and password; the server's token goes into $OMMATIDIA_TOKEN")
         if not host or not (secure or (parts.scheme == "http" and _this_machine(host))):
             raise Refused(f"--main must be https://... (http:// only for this machine), not {url!r}")
         self.url, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -66,7 +69,12 @@ class Link:
             )
         else:
             self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
-        self._bundle, self._space = bundle, ""
+        self._bundle, self._space, self._sent, self._body = bundle, "", 0, io.BytesIO()
+
+    @property
+    def sent(self) -> int:
+        """Bytes of photos that went out so far, those of a request under way and of those in vain included."""
+        return self._sent + self._body.tell()
 
     def greet(self) -> None:
         """Ask for the server's label space; Refused where it is not that of the bundle."""
@@ -98,14 +106,13 @@ class Link:
             topk_ = [(one["label"], float(one["score"])) for one in entry["topk"]]
             row = {key: entry[key] for key in ("status", "failures", "species", "score", "stage", "infer_ms")}
         except (KeyError, TypeError, ValueError) as error:
-            raise Unreachable(f"{self.url} answers something else than species ({error!r})", sent=len(photo)) from error
+            raise Unreachable(f"{self.url} answers something else than species ({error!r})") from error
         if not mine:
-            raise Unreachable(f"{self.url} answers for another photo or label space", sent=len(photo))
+            raise Unreachable(f"{self.url} answers for another photo or label space")
         return {**row, "topk": topk_}
 
     def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         status, answered, text = self._exchange(method, self._base + path, body, {**self._headers, **headers})
-        sent = len(body)
         try:
             told = json.loads(text)
             why = str(told.get("error", "")) if isinstance(told, dict) else ""
@@ -118,19 +125,19 @@ class Link:
             raise Rejected(why)
         if status in (200, 400, 408, 425, 429) or status >= 500:
             after = answered or ""
-            raise Unreachable(why, float(after) if after.isdecimal() else 0.0, sent)
-        raise Refused(f"{why}; mend it, then start again: what waits is kept")
+            raise Unreachable(why, status, float(after) if after.isdecimal() else 0.0)
+        raise Refused(f"{why}; mend it: what waits is kept")
 
     def _exchange(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, str | None, bytes]:
         """Status, Retry-After and text. A connection that was open already may have been closed meanwhile: once more."""
+        more = {**headers, "Content-Length": str(len(body))} if body else headers
         for fresh in (self._connection.sock is None, True):
-            sent = 0
+            self._sent, self._body = self.sent, io.BytesIO(body)  # sent in blocks, each of which has TIMEOUT
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had all
-                    self._connection.request(method, path, body or None, dict(headers))
-                    sent = len(body)
+                    self._connection.request(method, path, self._body if body else None, dict(more))
                 response = self._connection.getresponse()
                 text = response.read(MOST)
                 if response.read(1):
@@ -139,10 +146,10 @@ class Link:
             except (http.client.RemoteDisconnected, http.client.ResponseNotReady, ConnectionError) as error:
                 self._connection.close()
                 if fresh:
-                    raise Unreachable(f"{self.url}: {_said(error)}", sent=sent) from error
+                    raise Unreachable(f"{self.url}: {_said(error)}") from error
             except (OSError, http.client.HTTPException) as error:  # no network, no such host, TLS, too slow
                 self._connection.close()
-                raise Unreachable(f"{self.url}: {_said(error)}", sent=sent) from error
+                raise Unreachable(f"{self.url}: {_said(error)}") from error
         raise AssertionError
 
     def abort(self) -> None:

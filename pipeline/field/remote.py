@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import socket
 import sqlite3
@@ -14,9 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from .account import Account, sentence
 from .link import OTHER, Link, Unreachable, read_token
 from .sender import Sender
-from .spool import Spool, SpoolError
+from .spool import SMALLEST, Spool, SpoolError
 
 Results = Callable[[Path], AbstractContextManager[tuple[set[str], Callable[[Any], None], dict[str, int]]]]
 
@@ -30,8 +32,11 @@ def remote(
     folder: the bundle; cascade: its stages, of which the caches alone are asked from here on; results, key, make: of
     edge, to open the results, name a photo and make an answer.
     """
-    if not given.out:
-        print("error: --main needs --out: photos that wait are kept beside the results", file=sys.stderr)
+    if not (given.main and given.out and SMALLEST <= given.budget * 1e6 < math.inf):
+        needs = (
+            f"--out (photos that wait are kept beside the results) and a --budget of at least {SMALLEST / 1e6:g} (MB)"
+        )
+        print(f"error: --main needs an address, {needs}", file=sys.stderr)
         sys.exit(2)
     cascade.stages = tuple(stage for stage in cascade.stages if OTHER in stage.labels)
     if not cascade.stages:
@@ -46,8 +51,9 @@ def remote(
     }  # fmt: skip
     file = given.out.with_name(f"{given.out.name}.spool")
     with results(given.out) as (done, write, told), _opened(file, given, facts) as spool:
-        sender = Sender(spool, link, given.out, given.topk, lambda row: write(make(**row)))
         known = done | spool.keys()
+        account = Account(given.out.with_name(f"{given.out.name}.main.json"), lambda: len(known), spool.figures)
+        sender = Sender(spool, link, given.out, given.topk, lambda row: write(make(**row)), account.write)
         spool.forget([number for number, path, _ in spool.decided() if path in done])  # killed between row and this
         try:
             link.greet()
@@ -60,7 +66,7 @@ def remote(
         finally:
             sender.stop()
             told["waiting"] = spool.waiting()
-            print(spool.report(len(known)))
+            print(sentence(account.write()))
 
 
 @contextmanager

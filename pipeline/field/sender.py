@@ -17,7 +17,8 @@ from .link import Link, Refused, Rejected, Unreachable
 from .spool import Spool, dropped
 
 FIRST, LONGEST, ASKED = 1.0, 300.0, 3600.0  # s: the first and the longest pause; what a server may ask for
-PATIENCE = 60.0  # s without an answer, once there are no more photos
+PATIENCE = 60.0  # s without progress, once there are no more photos
+FAULTS, MOST = (408, 500), 50  # answers that may be due to this very photo; how many of them are enough
 UNKNOWN = "unknown"
 NOT_SAFE = re.compile(r"[^\w.-]", re.ASCII)  # in a request's id
 
@@ -30,10 +31,16 @@ class Sender:
     """
 
     def __init__(
-        self, spool: Spool, link: Link, out: Path, topk: int, write: Callable[[Mapping[str, Any]], None]
+        self,
+        spool: Spool,
+        link: Link,
+        out: Path,
+        topk: int,
+        write: Callable[[Mapping[str, Any]], None],
+        account: Callable[[bool], object],
     ) -> None:
-        """out: the results file, into which `write` puts a row."""
-        self.spool, self.link, self.out, self.topk, self._write = spool, link, out, topk, write
+        """out: the results file, into which `write` puts a row; account: to bring up to date, or (True) soon."""
+        self.spool, self.link, self.out, self.topk, self._write, self._account = spool, link, out, topk, write, account
         self._lock, self._news, self._wake, self._changed = (
             threading.RLock(), threading.Event(), threading.Event(), threading.Event(),
         )  # fmt: skip
@@ -53,6 +60,7 @@ class Sender:
         with self._lock:
             if self._error and not isinstance(self._error, Refused):  # refused: the caches go on
                 raise self._error
+            self._account(True)
             if answer.status != "ok" or answer.species != UNKNOWN:
                 self._write(row)
                 return
@@ -66,15 +74,17 @@ class Sender:
         self._news.set()
 
     def drain(self) -> None:
-        """Wait until all is answered, or nothing was for a while; raises what ended the sending."""
+        """Wait until all is answered, or nothing moved for a while; raises what ended the sending."""
+        if isinstance(self._error, Refused):
+            self._error = None  # it is asked once more
         self._failures = 0
         self._wake.set()
-        last, before = time.monotonic(), -1
-        while self._thread.is_alive():
+        last, before = time.monotonic(), (-1, -1)
+        while self._thread.is_alive() and not self._error:
             with self._lock:
                 waiting = self.spool.waiting()
-            if waiting != before:
-                last, before = time.monotonic(), waiting
+            if (now := (waiting, self.link.sent)) != before:
+                last, before = time.monotonic(), now
             if not waiting or time.monotonic() - last > PATIENCE:
                 break
             self._changed.wait(0.2)
@@ -97,47 +107,59 @@ class Sender:
                 self._step()
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
             self._error = error
-            if isinstance(error, Refused):
-                print(f"error: {error}; until then photos are kept", file=sys.stderr)
+            print(f"error: {error}; nothing is sent any more", file=sys.stderr)
         self._changed.set()
 
     def _step(self) -> None:
         with self._lock:
             found = None if self._ended else self.spool.next()
+            if found is None and not self._ended:
+                self._account(False)
         if found is None:
             self._news.wait()
             self._news.clear()
             return
         number, answer, photo = found
+        before = self.link.sent
         try:
-            told = self.link.classify(photo, self.topk, f"{NOT_SAFE.sub('_', self.spool.device)}-{number}")
+            told = self.link.classify(photo, self.topk, f"{NOT_SAFE.sub('_', self.spool.name)}-{number}")
             final = {**answer, **told, "infer_ms": {**told["infer_ms"], **answer["infer_ms"]}}
         except Rejected as error:
             final = dropped(answer, str(error))
-        except Unreachable as error:
-            self._pause(number, error)
-            return
+        except (Unreachable, Refused) as error:
+            sent = self.link.sent - before
+            fault = sent > 0 and isinstance(error, Unreachable) and error.status in FAULTS
+            with self._lock:
+                faults = 0 if self._ended else self.spool.faults(number) + fault
+            if faults < MOST:
+                self._pause(number, sent, fault, error)
+                return
+            final = dropped(answer, f"main failed at it {faults} times: {error}")
         with self._lock:
             if not self._ended:
-                self.spool.decide(number, final, len(photo))
+                self.spool.decide(number, final, self.link.sent - before)
                 self._merge()
-        self._failures, self._said = 0, ""
+                self._account(True)
+        self._error, self._failures, self._said = None, 0, ""
         self._changed.set()
 
-    def _pause(self, number: int, error: Unreachable) -> None:
+    def _pause(self, number: int, sent: int, fault: bool, error: Unreachable | Refused) -> None:
         with self._lock:
             if self._ended:
                 return
-            if error.sent:
-                self.spool.sent(number, error.sent)
-        if str(error) != self._said:
-            self._said = str(error)
-            print(f"{error}; photos are kept until it answers", file=sys.stderr)
-        longest = min(LONGEST, FIRST * 2 ** min(self._failures, 20))
-        self._failures += 1
-        self._wake.wait(
-            max(longest * random.uniform(0.5, 1), min(error.seconds, ASKED))
-        )  # monotonic: no clock is asked
+            if sent:
+                self.spool.sent(number, sent, fault)
+                self._account(True)
+        if isinstance(error, Refused):
+            self._error, pause, said = error, LONGEST, f"error: {error}"
+        else:
+            pause = min(LONGEST, FIRST * 2 ** min(self._failures, 20)) * random.uniform(0.5, 1)
+            pause, said = max(pause, min(error.seconds, ASKED)), f"{error}; photos are kept until it answers"
+            self._failures += 1
+        if said != self._said:
+            self._said = said
+            print(said, file=sys.stderr)
+        self._wake.wait(pause)  # monotonic: no clock is asked
         self._wake.clear()
 
     def _merge(self) -> None:

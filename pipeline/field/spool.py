@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ create table if not exists photos (
   default 0, cost integer not null, answer text not null, final text
 );
 create table if not exists bytes (number integer primary key, photo blob not null);
+create table if not exists faults (number integer primary key, n integer not null);
+create index if not exists waiting on photos (tries, number) where final is null;
+create index if not exists weights on photos (cost) where final is null;
+create index if not exists decided on photos (number) where final is not null;
 """
 
 
@@ -35,14 +40,14 @@ class SpoolError(OSError):
 class Spool:
     """A photo waits (it has bytes), or it is decided (it has a final row) until that row is in the results.
 
+    name: of the device, with a part drawn by chance that tells it from others of the same name.
+
     Every method is one transaction that is on the disk when it returns. One process at a time can open the file.
     """
 
     def __init__(self, path: Path, budget: int, policy: str, facts: Mapping[str, str]) -> None:
         """budget: bytes of the file and its journal; policy: which photo is dropped first; facts: whose photos these are."""
-        if budget < SMALLEST:
-            raise SpoolError(f"a spool of {budget} bytes is too small; --budget takes at least {SMALLEST / 1e6:g} (MB)")
-        self.path, self.budget, self.order, self.device = path, budget, POLICIES[policy], facts["device"]
+        self.path, self.budget, self.order = path, budget, POLICIES[policy]
         self._db = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
         try:
             self._open(facts)
@@ -70,6 +75,7 @@ class Spool:
                         f"the spool {self.path} holds photos of {name} {known}, this is {name} {value}; "
                         "name another --out, or send them with what they were taken with"
                     )
+            self.name = f"{facts['device']}-{self.fact('id', secrets.token_hex(4))}"
 
     def close(self) -> None:
         """Let others open it."""
@@ -132,7 +138,9 @@ class Spool:
     def _victims(self) -> dict[int, dict[str, Any]]:
         """Photos to drop, in order, until the others fit."""
         (held,) = self._db.execute("select sum(cost) from photos where final is null").fetchone()
-        victims = {}
+        victims: dict[int, dict[str, Any]] = {}
+        if held <= HELD * self.budget:
+            return victims
         rows = self._db.execute(f"select number, cost, answer from photos where final is null order by {self.order}")
         while held > HELD * self.budget:
             number, cost, answer = rows.fetchone()
@@ -144,20 +152,27 @@ class Spool:
     def next(self) -> tuple[int, dict[str, Any], bytes] | None:
         """Number, the caches' answer and the bytes of the photo to ask about now."""
         row = self._db.execute(
-            "select number, answer, photo from photos natural join bytes order by tries, number limit 1"
+            "select number, answer, photo from photos natural join bytes where final is null order by tries, number limit 1"
         ).fetchone()
         return (row[0], json.loads(row[1]), row[2]) if row else None
 
-    def sent(self, number: int, size: int) -> None:
-        """So many bytes went out for this photo; others are tried before it is tried again."""
+    def faults(self, number: int) -> int:
+        """How often main failed at this photo."""
+        row = self._db.execute("select n from faults where number = ?", (number,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def sent(self, number: int, size: int, fault: bool = False) -> None:
+        """So many bytes went out in vain (fault: main failed at them); others are tried before this one is again."""
         with self._transaction():
             self._db.execute("update photos set tries = tries + 1 where number = ?", (number,))
+            if fault:
+                self._db.execute("insert into faults values (?, 1) on conflict do update set n = n + 1", (number,))
             self._count(tries=1, sent_bytes=size)
 
     def decide(self, number: int, final: Mapping[str, Any], sent: int) -> None:
-        """Remember the row that a photo gets after so many bytes were sent; one that was decided before stays."""
+        """Remember the row of a photo that reached main with so many bytes; one that was decided before stays."""
         with self._transaction():
-            self._count(tries=1, sent_bytes=sent)
+            self._count(tries=1, sent_bytes=sent, reached=1)
             self._decide(number, final)
 
     def _decide(self, number: int, final: Mapping[str, Any]) -> None:
@@ -175,15 +190,14 @@ class Spool:
     def forget(self, numbers: Sequence[int]) -> None:
         """Their rows are safe in the results."""
         with self._transaction():
-            self._db.executemany("delete from photos where number = ?", [(number,) for number in numbers])
+            for table in ("photos", "faults"):
+                self._db.executemany(f"delete from {table} where number = ?", [(number,) for number in numbers])
 
-    def report(self, photos: int) -> str:
-        """What went to main, of so many photos in all."""
-        names = ("kept", "tries", "sent_bytes", "ok", "failed")
-        kept, tries, size, ok, failed = (int(self.fact(name) or 0) for name in names)
-        rate = f" (communication rate {kept / photos:.1%})" if photos else ""
-        sent = f"{ok} answered, {failed} failed, {self.waiting()} wait; {size / 1e6:.2f} MB sent in {tries} requests"
-        return f"main: {kept} of {photos} photos{rate}: {sent}"
+    def figures(self) -> dict[str, int]:
+        """How many photos no cache answered, of those how many reached main, were answered, failed, wait; what that cost."""
+        names = {"kept": "kept", "reached": "reached", "answered": "ok", "failed": "failed"}
+        names |= {"sent_bytes": "sent_bytes", "requests": "tries"}
+        return {name: int(self.fact(fact) or 0) for name, fact in names.items()} | {"waiting": self.waiting()}
 
 
 def dropped(answer: Mapping[str, Any], reason: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def test_the_same_command_again_answers_only_what_is_new(
     before = out.read_bytes()
     assert main(packed, [str(photos), "--out", str(out)]) == 0
     assert out.read_bytes() == before
-    assert capsys.readouterr().out.endswith(f"0 photos, 0 failed, 2 were there before: {out}\n")
+    assert capsys.readouterr().out.endswith(f"0 photos, 0 failed, 2 were there before, 0 of them failed: {out}\n")
     write_photo(photos / "c" / "new\nline, and comma.png", APIS)
     for _ in range(2):
         assert main(packed, [str(photos), "--out", str(out)]) == 0

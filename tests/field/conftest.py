@@ -40,7 +40,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMMATIDIA_TOKEN", TOKEN)
     monkeypatch.setenv("OMMATIDIA_DEVICE", "pi")
     monkeypatch.setattr(sender, "FIRST", 0.002)
-    monkeypatch.setattr(sender, "PATIENCE", 0.5)
+    monkeypatch.setattr(sender, "PATIENCE", 1.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ class Fake(ThreadingHTTPServer):
         self.fault: Callable[[int, str], Any] = lambda number, path: None
         self.asked: Counter[str] = Counter()  # SHA-256 of the photos that were answered
         self.requests, self.lock = 0, threading.Lock()
+        self.pace = 0.0  # s for each MB of a body
+        self.poison = b""  # a photo that it fails at
 
     @property
     def url(self) -> str:
@@ -58,7 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+        server: Any = self.server
+        length, photo = int(self.headers["Content-Length"]), bytearray()
+        while len(photo) < length and (more := self.rfile.read(min(length - len(photo), 1_000_000))):
+            time.sleep(server.pace)
+            photo += more
+        self._answer(bytes(photo))
 
     def _answer(self, photo: bytes) -> None:
         server: Any = self.server
@@ -74,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/about":
             told = {"experiment": "toy", "label_space": label_hash(server.labels), "labels": server.labels}
             self._tell(200, told, {})
+        elif photo == server.poison:
+            self._tell(500, {"error": "the network failed"}, {})
         else:
             with server.lock:
                 server.asked[hashlib.sha256(photo).hexdigest()] += 1

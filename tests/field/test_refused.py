@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ def test_a_wrong_token(
 ) -> None:
     monkeypatch.setenv("OMMATIDIA_TOKEN", "wrong")
     assert run(server.url) == 1
-    assert "answers 401: the token is missing or wrong; mend it, then start again" in capsys.readouterr().err
+    assert "answers 401: the token is missing or wrong; mend it: what waits is kept" in capsys.readouterr().err
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     monkeypatch.setenv("OMMATIDIA_TOKEN_FILE", str(tmp_path / "token"))
     assert run(server.url) == 0
@@ -31,7 +34,7 @@ def test_a_token_that_is_taken_away_midway(
 ) -> None:
     server.fault = lambda number, path: (401, {"error": "no"}, {}) if number > 4 else None
     assert run(server.url) == 1
-    assert "answers 401: no; mend it, then start again: what waits is kept" in capsys.readouterr().err
+    assert "answers 401: no; mend it: what waits is kept" in capsys.readouterr().err
     rows = rows_of(tmp_path / "r.jsonl")
     assert {path for path, row in alone.items() if row["stage"] == "cache"} < set(rows) < set(alone)
     server.fault = lambda number, path: None
@@ -82,12 +85,19 @@ def test_a_spool_that_is_none(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://192.168.1.2:8000", "http://main.example", "ftp://127.0.0.1", "main.example:80", ""]
+    "url", ["http://192.168.1.2:8000", "http://main.example", "ftp://127.0.0.1", "main.example:80"]
 )
 def test_photos_and_token_go_nowhere_unprotected(run: Run, capsys: pytest.CaptureFixture[str], url: str) -> None:
-    if url:
-        assert run(url) == 1
-        assert "--main must be https://... (http:// only for this machine)" in capsys.readouterr().err
+    assert run(url) == 1
+    assert "--main must be https://... (http:// only for this machine)" in capsys.readouterr().err
+
+
+def test_a_password_in_the_address_is_refused_and_not_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("https://me:secret@main.example") == 1
+    assert "takes no user and password; the server's token goes into $OMMATIDIA_TOKEN" in (
+        told := capsys.readouterr().err
+    )
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize("url", ["https://main:eight", "https://[::1", "https://main:99999"])
@@ -96,17 +106,56 @@ def test_addresses_that_are_none(run: Run, capsys: pytest.CaptureFixture[str], u
     assert "is no address: " in capsys.readouterr().err
 
 
-def test_https_is_verified(run: Run, server: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(server.url.replace("http", "https")) == 3
-    assert "SSL" in capsys.readouterr().err
-    assert server.asked.total() == 0
+def test_https_is_verified(
+    run: Run,
+    server: Fake,
+    alone: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A certificate that nobody vouches for gets no photo; the same one is taken once the system trusts it."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http", "https")
+    assert run(url) == 3
+    assert "certificate verify failed" in capsys.readouterr().err
+    assert run(url.replace("127.0.0.1", "localhost")) == 3
+    assert server.requests == 0
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert run(url.replace("127.0.0.1", "localhost")) == 3  # trusted, but made out to another name
+    assert server.requests == 0
+    assert run(url) == 0
+    assert same(rows_of(tmp_path / "r.jsonl"), alone)
 
 
-def test_wrong_usage(packed: Path, photos: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--main https://x",  # without --out
+        "--out r.csv --main=",
+        *(f"--out r.csv --main https://x --budget {budget}" for budget in ("nan", "inf", "3.9", "-1")),
+    ],
+)
+def test_wrong_usage(packed: Path, photos: Path, capsys: pytest.CaptureFixture[str], given: str) -> None:
     with pytest.raises(SystemExit) as error:
-        main(packed, [str(photos), "--main", "https://x"], remote)
+        main(packed, [str(photos), *given.split()], remote)
     assert error.value.code == 2
-    assert "--main needs --out" in capsys.readouterr().err
+    assert "--main needs an address, --out (" in (told := capsys.readouterr().err)
+    assert "a --budget of at least 4 (MB)" in told
+    assert not Path("r.csv").exists()
+
+
+def test_a_bundle_without_caches(
+    packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "main").mkdir()
     only = write_cascade(tmp_path / "main", BUNDLE[1:])
     assert main(only, [str(photos), "--out", str(tmp_path / "r.csv"), "--main", "https://x"], remote) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from toy import COLOURS, write_photo
 
+from pipeline.edge import sources
 from pipeline.edge.classify import main
-from pipeline.field import sender
+from pipeline.field import account, sender
 from pipeline.field.remote import remote
 
 from .device import ROOT, Run, rows_of, same
@@ -32,7 +34,7 @@ def test_the_answers_are_those_of_the_whole_bundle(
     told = capsys.readouterr().out.splitlines()
     rate = f"(communication rate {sent / 20:.1%})"
     assert told[0].startswith(
-        f"main: {sent} of 20 photos {rate}: {sent} answered, 0 failed, 0 wait; 0.00 MB sent in {sent}"
+        f"main: {sent} of 20 photos {rate}: {sent} answered, 0 failed, 0 wait of {sent} that were kept; 0.00 MB sent in {sent}"
     )
     assert told[1] == f"20 photos, 0 failed: {tmp_path / 'r.jsonl'}"
     before = (tmp_path / "r.jsonl").read_bytes()
@@ -64,7 +66,10 @@ def test_caches_answer_while_nobody_else_does(
     rows = rows_of(tmp_path / "r.jsonl")
     assert set(rows) == {path for path, row in alone.items() if row["stage"] == "cache"}
     told = capsys.readouterr()
-    assert f"{20 - len(rows)} wait; 0.00 MB sent in 0 requests" in told.out
+    assert (
+        f"main: 0 of 20 photos (communication rate 0.0%): 0 answered, 0 failed, {20 - len(rows)} wait of " in told.out
+    )
+    assert "0.00 MB sent in 0 requests" in told.out
     assert "Connection refused; photos are kept until it answers" in told.err
     assert told.err.count("kept until") == 2  # when it starts, when it sends: not at every try
     with serving(packed, gone.server_address[1]) as back:
@@ -116,6 +121,72 @@ def test_two_commands_on_the_same_results(
     assert len(rows_of(tmp_path / "r.jsonl")) == 20
 
 
+def test_what_waits_is_sent_though_the_photos_are_gone(
+    run: Run, alone: Any, packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(packed) as gone:
+        pass
+    assert run(gone.url) == 3
+    for path in photos.iterdir():
+        path.unlink()
+    with serving(packed, gone.server_address[1]) as back:
+        assert run(back.url) == 0
+    assert same(rows_of(tmp_path / "r.jsonl"), alone)
+
+
+def test_a_watched_folder_that_is_empty_sends_what_waits(
+    run: Run, alone: Any, packed: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(packed) as gone:
+        pass
+    assert run(gone.url) == 3
+    for path in photos.iterdir():
+        path.unlink()
+
+    def sleep(seconds: float) -> None:  # between two looks at the folder
+        if len(rows_of(tmp_path / "r.jsonl")) == 20:
+            raise KeyboardInterrupt
+        threading.Event().wait(0.01)
+
+    monkeypatch.setattr(sources.time, "sleep", sleep)
+    with serving(packed, gone.server_address[1]) as back:
+        assert run(back.url, "--watch") == 130
+    assert same(rows_of(tmp_path / "r.jsonl"), alone)
+
+
+def test_failed_rows_are_told_by_the_next_run_too(run: Run, server: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    server.fault = lambda number, path: (413, {}, {}) if number == 2 else None
+    assert run(server.url) == 3
+    assert run(server.url) == 3
+    assert "0 photos, 0 failed, 20 were there before, 1 of them failed: " in capsys.readouterr().out
+
+
+def test_the_account_is_there_while_photos_flow(
+    run: Run, server: Fake, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.jsonl.main.json"
+    monkeypatch.setattr(account, "EVERY", 0.0)
+    seen: list[dict[str, Any]] = []
+    real = server.main.classify
+
+    def classify(*given: Any) -> Any:
+        seen.append(json.loads(file.read_text(encoding="utf-8")))
+        return real(*given)
+
+    server.main.classify = classify  # type: ignore[method-assign]
+    server.fault = lambda number, path: (413, {}, {}) if number == 2 else None
+    assert run(server.url) == 3
+    asked = server.requests - 1
+    assert [one["requests"] for one in seen] == list(range(1, asked))
+    sizes = sum((photos / Path(row["path"]).name).stat().st_size for row in rows_of(tmp_path / "r.jsonl").values()
+                if row["stage"] == "main" or row["status"] == "failed")  # fmt: skip
+    assert json.loads(file.read_text(encoding="utf-8")) == {
+        "format_version": 1, "photos": 20, "communication_rate": asked / 20, "kept": asked, "reached": asked,
+        "answered": asked - 1, "failed": 1, "waiting": 0, "requests": asked, "sent_bytes": sizes,
+    }  # fmt: skip
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_photos_that_are_dropped_are_rows(
     run: Run, packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +200,7 @@ def test_photos_that_are_dropped_are_rows(
     gone_rows = [row for row in rows.values() if row["status"] == "failed"]
     assert all(row["failures"] == ["not answered by main: the storage budget was used up"] for row in gone_rows)
     told = capsys.readouterr().out
+    assert "main: 0 of 20 photos (communication rate 0.0%): 0 answered" in told  # kept is not sent
     assert f"{len(gone_rows)} failed, 4 wait" in told
     assert len(rows) + 4 == 20
 

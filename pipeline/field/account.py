@@ -1,0 +1,47 @@
+"""What communication cost: a file beside the results while photos flow, and a sentence in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+EVERY = 60.0  # s
+FORMAT_VERSION = 1
+
+
+class Account:
+    """The figures of a spool, with the share of all photos that reached main."""
+
+    def __init__(self, path: Path, photos: Callable[[], int], figures: Callable[[], Mapping[str, int]]) -> None:
+        """path: of the JSON file; photos: how many there are by now, waiting or not; figures: of the spool."""
+        self._path, self._photos, self._figures, self._next = path, photos, figures, 0.0
+
+    def write(self, soon: bool = False) -> dict[str, Any]:
+        """Bring the file up to date and give what it holds; soon: only a minute after it was last done."""
+        if soon and time.monotonic() < self._next:
+            return {}
+        photos, figures = self._photos(), self._figures()
+        rate = round(figures["reached"] / photos, 4) if photos else None
+        told = {"format_version": FORMAT_VERSION, "photos": photos, "communication_rate": rate, **figures}
+        beside = self._path.with_name(f".{self._path.name}.tmp")
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(told, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+        self._next = time.monotonic() + EVERY
+        return told
+
+
+def sentence(told: Mapping[str, Any]) -> str:
+    """What an account holds, in a line."""
+    rate = f" (communication rate {told['communication_rate']:.1%})" if told["photos"] else ""
+    kept = (
+        f"{told['answered']} answered, {told['failed']} failed, {told['waiting']} wait of {told['kept']} that were kept"
+    )
+    cost = f"{told['sent_bytes'] / 1e6:.2f} MB sent in {told['requests']} requests"
+    return f"main: {told['reached']} of {told['photos']} photos{rate}: {kept}; {cost}"
