@@ -166,7 +166,10 @@ class Spool:
         with self._transaction():
             self._db.execute("update photos set tries = tries + 1 where number = ?", (number,))
             if fault:
-                self._db.execute("insert into faults values (?, 1) on conflict do update set n = n + 1", (number,))
+                self._db.execute(
+                    "insert into faults select number, 1 from photos where number = ? on conflict do update set n = n + 1",
+                    (number,),
+                )
             self._count(tries=1, sent_bytes=size)
 
     def decide(self, number: int, final: Mapping[str, Any], sent: int) -> None:

@@ -169,6 +169,7 @@ def test_faults_are_counted_until_the_photo_is_forgotten(spool: Callable[..., Sp
     assert one.faults(number) == 2
     one.decide(number, kept, 1)
     one.forget([number])
+    one.sent(number, 1, True)  # dropped while it was on its way
     assert one.faults(number) == 0
     one.close()
 
