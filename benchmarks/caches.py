@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from pipeline.console import configuration, parser, run
 from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.dataset.test_sets import draw_test_sets
 from pipeline.edge.rule import Rule
+from pipeline.evaluation.design import candidates, front, search
 from pipeline.evaluation.experiment import part
 from pipeline.evaluation.posthoc import fold
 from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Routed, route, truth_ids
+from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import read_json, write_json
 from pipeline.labels import OTHER, LabelSpace
 from pipeline.models.checkpoint import versions
@@ -52,7 +56,26 @@ def work(arguments: argparse.Namespace) -> None:
             for name, paths in test_sets(config, manifest, ranking).items()
         }
         print(f"{kind}\n\n{table(result[kind])}\n")
+    result["design"] = searched(stand_ins, main, config.route.max_drop)
+    print(json.dumps({"design": result["design"]}))
     write_json(RESULTS / "caches.json", result)
+
+
+def searched(caches: Sequence[Predictions], main: Predictions, max_drop: float) -> dict[str, Any]:
+    """How long the search of design.py takes over all orders and thresholds of so many caches, and how much it sees."""
+    *stages, last = candidates([*caches, main], [Rule()] * (len(caches) + 1))
+    start = time.perf_counter()
+    orders = search(stages, last, float(last.right.mean()) - max_drop)
+    seconds = time.perf_counter() - start
+    return {
+        "caches": len(caches),
+        "photos": len(last.right),
+        "orders": len(orders),
+        "designs": len(orders) * len(THRESHOLDS),
+        "longest": max(len(one.caches) for one in orders),
+        "on_the_front": len(front(orders)),
+        "seconds": round(seconds, 2),
+    }
 
 
 def test_sets(config: Config, manifest: Manifest, ranking: Sequence[str]) -> dict[str, list[str]]:

@@ -71,8 +71,8 @@ def search(caches: Sequence[Candidate], main: Candidate, wanted: float) -> list[
     """All orders of the caches that can matter, main alone first.
 
     Orders grow by one cache at the end. While a length has at most KEEP orders all of them grow, so the search is exact;
-    then only those that need the fewest ms for the wanted accuracy. It ends when no longer order is faster at any
-    accuracy than a shorter one.
+    then only those that need the fewest ms for the wanted accuracy, until no longer order is faster at any accuracy than
+    a shorter one.
     """
     level = [order([], main)]
     found = list(level)
@@ -83,9 +83,10 @@ def search(caches: Sequence[Candidate], main: Candidate, wanted: float) -> list[
             for cache in caches
             if cache not in shorter.caches
         ]
-        better = {id(point[0]) for point in front([*found, *longer])} & {id(one) for one in longer}
         found += longer
-        level = sorted(longer, key=lambda one: _least_ms(one, wanted))[:KEEP] if better else []
+        if len(longer) > KEEP and not {id(one) for one, _ in front(found)} & {id(one) for one in longer}:
+            break
+        level = sorted(longer, key=lambda one: _least_ms(one, wanted))[:KEEP]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def design(config: Config) -> dict[str, Any]:
     mine, caches = searched[best["precision"]], best["stages"].split(" ")[:-1]
     stages = [*caches, "main"]
     route = config.route.model_copy(update={"stages": stages, "precision": mine.precision, "learn_share": share})
+    choice = choose([mine.val[name] for name in stages], route, config.seed)
     users = [name for name in map(config.cache_name, config.cache.start_ranks) if name in mine.stages]
     result = {
         "experiment": config.experiment,
@@ -75,7 +76,8 @@ def design(config: Config) -> dict[str, Any]:
         "val_photos_that_design": len(mine.stages["main"].right),
         "seconds": round(time.perf_counter() - start, 2),
         "chosen": {**best.to_dict(), "stages": stages},
-        "promise": choose([mine.val[name] for name in stages], route, config.seed).told,
+        "rules": {name: rule and asdict(rule) for name, rule in zip(stages, choice.rules, strict=True)},
+        "promise": choice.told,
         "main_alone": alone,
         "other_only": {"stages": [*users, "main"], **figures(mine.order(users), ALL)},
         "lower_bound": dict(zip(("accuracy", "ms"), perfect_routing(list(mine.stages.values())), strict=True)),
@@ -104,7 +106,10 @@ def _search(config: Config, precision: str, share: float) -> Searched:
 
 
 def _tables(config: Config, precision: str) -> dict[str, Predictions]:
-    """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted."""
+    """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted.
+
+    What is left out is told: another manifest's models, and those without "Other" but main.
+    """
     manifest = learnt_manifest(config)
     names = sorted(path.parent.name for path in config.models.glob(f"*/{FILES[precision]}"))
     if "main" not in names:
@@ -125,6 +130,8 @@ def _tables(config: Config, precision: str) -> dict[str, Predictions]:
             continue
         if name == "main" or table.labels.has_other:
             found[name] = table
+        else:
+            log.warning("design    leaves %s out: it answers every photo, and main is the one that does so here", name)
     if len(found) == 1:
         raise ModelError(
             f"no exported cache in {config.models}; run train.py and quantize.py with the same --config first"
@@ -180,4 +187,7 @@ def _tell(folder: Path, result: dict[str, Any]) -> None:
     for name, one in lines:
         log.info("  %-48s accuracy %.4f, %.2f ms", name, one["accuracy"], one["ms"])
     log.info("design    the other part of val: %s", result["promise"])
-    log.info("design    use it: eval.py --config %s, then deploy.py with the same", folder / "config.yaml")
+    log.info(
+        "design    use it: eval.py --config %s, then deploy.py with the same; both find the rules in design.json again",
+        folder / "config.yaml",
+    )
