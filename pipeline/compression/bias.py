@@ -45,7 +45,10 @@ def correct_biases(
 
 def _add(tensor: onnx.TensorProto, change: NDArray[np.float32]) -> None:
     values = numpy_helper.to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array((values + change).astype(values.dtype), tensor.name))
+    moved = values + change
+    if np.issubdtype(values.dtype, np.integer):  # a channel that is dead may have a bias near the end of int32
+        moved = moved.clip(np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
+    tensor.CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), tensor.name))
 
 
 def _means(model: onnx.ModelProto, names: Sequence[str], photos: NDArray[np.uint8]) -> list[NDArray[np.float64]]:

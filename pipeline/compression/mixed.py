@@ -43,19 +43,30 @@ def sensitivity(ready: Prepared) -> list[Layer]:
 def search(ready: Prepared, layers: list[Layer], judge: Judge, allowed: float, target: Path) -> list[dict[str, Any]]:
     """Write int8 with the 0, 1, 2, 4, 8 ... noisiest layers in float until its drop in accuracy is at most `allowed`.
 
-    At most half of the layers stay float; where no trial is good enough, the one with the least drop is written.
-    Returns the trials, the written one last; each is the judge's figures with `float_layers`.
+    Between the last that is not good enough and the first that is, the number is found by halving. At most half of the
+    layers stay float; where no trial is good enough, the one with the least drop is written. Returns the trials, the
+    written one last; each is the judge's figures with `float_layers`.
     """
     trials: list[dict[str, Any]] = []
-    count = 0
-    while count <= len(layers) // 2:
+
+    def good(count: int) -> bool:
         names = [layer.name for layer in layers[:count]]
         write_int8(ready, target, names)
         trials.append({"float_layers": names, **judge(target)})
-        if trials[-1]["accuracy_drop"] <= allowed:
-            return trials
-        count = max(1, 2 * count)
-    best = min(trials, key=lambda trial: trial["accuracy_drop"])
+        return bool(trials[-1]["accuracy_drop"] <= allowed)
+
+    few, count, most = -1, 0, len(layers) // 2
+    while count <= most and not good(count):
+        few, count = count, max(1, 2 * count)
+    while count <= most and count - few > 1:
+        middle = (few + count) // 2
+        few, count = (few, middle) if good(middle) else (middle, count)
+
+    def cost(trial: dict[str, Any]) -> tuple[bool, float]:
+        drop = trial["accuracy_drop"]
+        return drop > allowed, drop if drop > allowed else len(trial["float_layers"])
+
+    best = min(trials, key=cost)
     if best is not trials[-1]:  # which is what stands in target
         write_int8(ready, target, best["float_layers"])
     return [*(trial for trial in trials if trial is not best), best]

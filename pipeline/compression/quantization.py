@@ -115,10 +115,7 @@ def write_int8(ready: Prepared, target: Path, keep_float: Collection[str] = ()) 
     settings = ready.settings
     with tempfile.TemporaryDirectory() as scratch, replacing(target) as temporary:
         if settings.kind == "dynamic":
-            model = onnx.load(ready.model)
-            del model.graph.value_info[:]  # Gemm becomes MatMul, with weights of another shape
-            with _quiet():  # unsigned weights: the only ones that onnxruntime's ConvInteger knows on a CPU
-                quantize_dynamic(model, temporary, weight_type=QuantType.QUInt8, nodes_to_exclude=[*keep_float])
+            _dynamic(ready, temporary, exclude=keep_float)
         elif settings.refine:
             exact, model, refined = onnx.load(ready.model), onnx.load(ready.model), Path(scratch) / "refined.onnx"
             round_kernels(model, ready.layers.keys() - set(keep_float), settings.per_channel)
@@ -136,6 +133,9 @@ def write_int8(ready: Prepared, target: Path, keep_float: Collection[str] = ()) 
 
 def write_one_layer(ready: Prepared, target: Path, layer: str) -> None:
     """Write a model of which only this layer, with the activation that cuts its output, is int8."""
+    if ready.settings.kind == "dynamic":
+        _dynamic(ready, target, only=[layer])
+        return
     model, refined = onnx.load(ready.model), ready.model.with_name("refined.onnx")
     made = {name for node in model.graph.node if node.name == layer for name in node.output}
     cuts = [node.name for node in model.graph.node if node.op_type in FOLLOW and node.input[0] in made]
@@ -143,6 +143,19 @@ def write_one_layer(ready: Prepared, target: Path, layer: str) -> None:
         round_kernels(model, [layer], ready.settings.per_channel)
     onnx.save_model(model, refined)
     _static(ready, refined, target, "qdq", only=[layer, *cuts])
+
+
+def _dynamic(ready: Prepared, target: Path, *, only: Collection[str] = (), exclude: Collection[str] = ()) -> None:
+    model = onnx.load(ready.model)
+    del model.graph.value_info[:]  # Gemm becomes MatMul, with weights of another shape and a name of its own
+
+    def names(layers: Collection[str]) -> list[str]:
+        return [name for layer in layers for name in (layer, f"{layer}_MatMul")]
+
+    with _quiet():  # unsigned weights: the only ones that onnxruntime's ConvInteger knows on a CPU
+        quantize_dynamic(
+            model, target, weight_type=QuantType.QUInt8, nodes_to_quantize=names(only), nodes_to_exclude=names(exclude)
+        )
 
 
 def _static(

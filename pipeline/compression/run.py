@@ -102,6 +102,11 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     settings = config.quantize
     sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed, card.labels)
+    if len(sample) < len(card.labels):
+        log.warning(
+            "  %d calibration photos for the %d labels of %s: some are not seen; raise quantize.calibration_images",
+            len(sample), len(card.labels), card.name,
+        )  # fmt: skip
     sample, val = readable(manifest.root, sample), readable(manifest.root, manifest.part("val"))
     some = _parity_rows(config, val)
     with _all_or_none(folder, OUTPUTS) as scratch:

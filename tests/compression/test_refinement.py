@@ -14,10 +14,11 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from pipeline.compression.bias import _add
 from pipeline.compression.export import export, logits
 from pipeline.compression.mixed import Layer, search, sensitivity
 from pipeline.compression.quality import compare, layer_table, operators_here, report
-from pipeline.compression.quantization import Prepared, prepared, write_int8
+from pipeline.compression.quantization import Prepared, prepared, write_int8, write_one_layer
 from pipeline.compression.rounding import keep_sums
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
@@ -170,6 +171,39 @@ def test_the_noisiest_stay_float_until_it_is_good_enough(written: list[list[str]
     trials = found(drops(0.04, 0.03, 0.004), 0.005)
     assert trials[-1] == {"float_layers": ["l0", "l1"], "accuracy_drop": 0.004}
     assert written == [[], ["l0"], ["l0", "l1"]]
+
+
+def test_no_more_layers_stay_float_than_needed(written: list[list[str]]) -> None:
+    trials = found(drops(0.04, 0.03, 0.02, 0.001, 0.004), 0.005)
+    assert [len(names) for names in written] == [0, 1, 2, 4, 3]
+    assert (len(trials[-1]["float_layers"]), trials[-1]["accuracy_drop"]) == (3, 0.004)
+
+
+def test_what_is_good_enough_is_written_again_where_fewer_layers_are_not(written: list[list[str]]) -> None:
+    trials = found(drops(0.04, 0.03, 0.02, 0.001, 0.006), 0.005)
+    assert [len(names) for names in written] == [0, 1, 2, 4, 3, 4]
+    assert (len(trials[-1]["float_layers"]), trials[-1]["accuracy_drop"]) == (4, 0.001)
+
+
+def test_layers_of_dynamic_int8_are_measured_and_kept_float_as_such(exported: Make, tmp_path: Path) -> None:
+    with prepared(exported("test_resnet").fp32, photos(24, 99), Quantize(kind="dynamic")) as ready:
+        first = {operator: name for name, operator in reversed(ready.layers.items())}
+        for operator, integer in (("Conv", "ConvInteger"), ("Gemm", "MatMulInteger")):
+            write_one_layer(ready, tmp_path / "one.onnx", first[operator])
+            kinds = operators(tmp_path / "one.onnx")
+            assert [kind for kind in kinds if "Integer" in kind or "QuantizeLinear" in kind] == [
+                "DynamicQuantizeLinear",
+                integer,
+            ]
+        write_int8(ready, tmp_path / "int8.onnx", [first["Gemm"]])
+        assert "ConvInteger" in operators(tmp_path / "int8.onnx")
+        assert "MatMulInteger" not in operators(tmp_path / "int8.onnx")
+
+
+def test_a_bias_near_the_end_of_int32_does_not_turn_its_sign() -> None:
+    bias = numpy_helper.from_array(np.array([2**31 - 10, -(2**31) + 10, 5], np.int32), "bias")
+    _add(bias, np.array([100, -100, 2], np.float32))
+    assert numpy_helper.to_array(bias).tolist() == [2**31 - 1, -(2**31), 7]
 
 
 def test_the_best_trial_is_kept_where_none_is_good_enough(written: list[list[str]]) -> None:

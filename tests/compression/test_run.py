@@ -244,6 +244,23 @@ def test_a_model_that_is_still_in_training_is_refused(experiment: Path) -> None:
     assert hashes(folder) == before
 
 
+def test_fewer_calibration_photos_than_labels_are_told_of(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    def fail(*given: object) -> None:
+        raise ModelError("far enough")
+
+    monkeypatch.setattr("pipeline.compression.run.export", fail)
+    config = config_again(configure(experiment))
+    for photos in (2, 3):
+        few = config.quantize.model_copy(update={"calibration_images": photos})
+        with pytest.raises(ModelError, match="far enough"):
+            quantize_models(config.model_copy(update={"quantize": few}), ["main"])
+    assert lines() == [
+        "  2 calibration photos for the 3 labels of main: some are not seen; raise quantize.calibration_images"
+    ]
+
+
 def test_model_of_another_manifest_is_refused(config: Config) -> None:
     put(config, "main", *COUNTS["Insecta"], data_hash="000000000000")
     before = hashes(config.models / "main")
