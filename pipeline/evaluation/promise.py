@@ -39,6 +39,7 @@ def _clopper_pearson(count: int, photos: int, error: float) -> tuple[float, floa
     return low, float(beta.ppf(1 - error / 2, count + 1, photos - count)) if count < photos else 1.0
 
 
+@lru_cache(maxsize=100_000)
 def most(count: int, photos: int, error: float) -> float:
     """Upper limit of a share of which `count` of `photos` were seen, wrong with probability `error` (Clopper & Pearson)."""
     return float(beta.ppf(1 - error, count + 1, photos - count)) if count < photos else 1.0

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, multinomial
 
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.choice import accurate
+from pipeline.evaluation.choice import _within_target, accurate
 from pipeline.evaluation.learning import learn_path
 from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
 from pipeline.evaluation.sweep import THRESHOLDS, place, right_answers, sweep_places
@@ -131,6 +131,38 @@ def test_the_promise_holds_for_thresholds_of_their_own() -> None:
         saved.append(0.0 if chosen is None else 1 - truth.reach[-1, chosen] / truth.photos)
     assert broken / draws <= 1 - settings.confidence
     assert np.mean(saved) > 0.1
+
+
+@pytest.mark.parametrize(("caches", "target"), [(1, "max_communication"), (2, "max_ms")])
+def test_a_target_is_broken_at_most_as_often_as_stated(caches: int, target: str) -> None:
+    """1,000 draws as above; the target is just below what one of the thresholds truly has, so half of the draws seem to
+    keep it there."""
+    draws, photos, settings = 1000, 500, Route(max_drop=0.04)
+    tables = pair(caches, n=40_000, skill=3.0, caches=caches)
+    right = right_answers(tables)
+    places, costs = [place(table, Rule()) for table in tables[:-1]], np.array([1.0, *[2.0] * (caches - 1), 10.0])
+    truth = sweep_places(places, right[:-1], right[-1], costs)
+    true = truth.reach[-1] / truth.photos if target == "max_communication" else truth.ms
+    middle = int(np.argmin(np.abs(true - (true[0] + true[-1]) / 2)))
+    assert (truth.worse - truth.better)[middle] / truth.photos < settings.max_drop / 2
+    limit = float(true[middle]) - 1e-9
+    settings = settings.model_copy(update={target: limit})
+    rng, broken, broken_by_plug_in, kept = np.random.default_rng(0), 0, 0, 0
+    for _ in range(draws):
+        at = rng.integers(0, len(right[0]), photos)
+        found = sweep_places([p[at] for p in places], [r[at] for r in right[:-1]], right[-1][at], costs)
+        seen = found.reach[-1] / photos if target == "max_communication" else found.ms
+        broken_by_plug_in += true[np.flatnonzero(seen <= limit)[0]] > limit
+        step = accurate(found, settings)
+        if step is None:
+            continue
+        chosen, told = _within_target(found, step, settings)
+        if "are kept as surely" in told:
+            kept += 1
+            broken += true[chosen] > limit
+    assert broken / draws <= 1 - settings.confidence
+    assert kept / draws > 0.3
+    assert broken_by_plug_in / draws > 0.3
 
 
 def test_thresholds_fall_from_almost_sure_to_every_hit() -> None:
