@@ -15,7 +15,7 @@ EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --stress 200 --report    spoilt photos; all in one page, report.html
   eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT"""
 MEASURES = {  # each on N test photos
-    "speed": "time N test photos",
+    "speed": "time N test photos, on one thread",
     "stress": "blur, noise, JPEG and darkness at 5 levels on N test photos",
     "tta": "nine views averaged against one, on N test photos",
     "features": "N test photos placed by main's logits (PCA, t-SNE, UMAP), on a page",
