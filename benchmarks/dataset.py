@@ -64,7 +64,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="verify: processes")
     parser.add_argument("--side", type=int, help="look: long side that the photos are brought to first, px")
     parser.add_argument("--number", type=int, default=300, help="look: photos, evenly out of the folder")
-    parser.add_argument("--out", type=Path, help="JSON with the figures")
+    parser.add_argument(
+        "--out", type=Path, help="JSON to which the figures are added, in the place of earlier ones of the kind"
+    )
     given = parser.parse_args()
     work: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "tree": tree, "peer": peer, "verify": verify, "look": look, "lookalikes": lookalikes,
@@ -72,7 +74,9 @@ def main() -> int:
     found = work[given.what](given)
     print(json.dumps(found, indent=2))
     if given.out:
-        given.out.write_text(json.dumps(found, indent=2) + "\n")
+        known = json.loads(given.out.read_text()) if given.out.is_file() else {}
+        kind = f"look_{given.side or given.photos.name}" if given.what == "look" else given.what
+        given.out.write_text(json.dumps(known | {kind: found}, indent=2) + "\n")
     return 0
 
 
@@ -106,11 +110,16 @@ def peer(given: argparse.Namespace) -> dict[str, Any]:
             found[kind].append(_timed([python, flag, code, *paths, *mode]))
             print(kind, found[kind][-1], flush=True)
     seconds = {kind: statistics.median(run[0] for run in runs) for kind, runs in found.items()}
+    shares = {
+        mode: [ours[0] / peers[0] for ours, peers in zip(found[f"ours_{mode}"], found["peer_copy"], strict=True)]
+        for mode in ("hardlink", "copy")
+    }
     return {
         "runs": {
             kind: [{"s": s, "cpu_s": cpu, "max_rss_mb": rss} for s, cpu, rss in runs] for kind, runs in found.items()
         },
         "median_s": seconds,
+        "shares": shares,
         "hardlink_share": seconds["ours_hardlink"] / seconds["peer_copy"],
         "copy_share": seconds["ours_copy"] / seconds["peer_copy"],
     }
@@ -118,12 +127,14 @@ def peer(given: argparse.Namespace) -> dict[str, Any]:
 
 def _timed(command: list[str]) -> tuple[float, float, int]:
     """Wall seconds, processor seconds and MB of memory at most, of a command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit((process.stderr.read() if process.stderr else b"").decode())
+    with tempfile.TemporaryFile() as told:  # a pipe that nobody reads stops a command that says much
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if status:
+            told.seek(0)
+            raise SystemExit(told.read().decode())
     return round(seconds, 2), round(used.ru_utime + used.ru_stime, 2), used.ru_maxrss // 1024
 
 
@@ -144,10 +155,11 @@ def verify(given: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         table = look(given.photos, photos, given.workers)
         rates["verify"].append(len(paths) / (time.perf_counter() - start))
+    shares = [ours / plain for ours, plain in zip(rates["verify"], rates["bare"], strict=True)]
     medians = {kind: statistics.median(values) for kind, values in rates.items()}
     return {"photos": len(paths), "bad": int((~table["ok"]).sum()), "per_s": rates, "median_per_s": medians} | {
-        "share": medians["verify"] / medians["bare"]
-    }
+        "shares": shares, "share": statistics.median(shares),
+    }  # fmt: skip
 
 
 def look(given: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,6 +124,20 @@ def _sentence(error: Exception) -> str:
 def leave_interrupts() -> None:
     """To begin a worker process with: Ctrl-C, which every process of the terminal gets, is answered by the first one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """To begin a worker process with: it ends with the process that began it, also when that one is killed."""
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    from multiprocessing import parent_process  # at hand in a worker; commands start faster without it
+
+    parent = parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
 
 
 def progress(items: Iterable[T], total: int, title: str, every: float = 30.0) -> Iterator[T]:

@@ -7,9 +7,7 @@ a lost worker did before is never seen twice.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.bulk.work import Part
 from pipeline.cluster import cluster
-from pipeline.console import log
+from pipeline.console import end_with_parent, log
 from pipeline.errors import ModelError
 
 Work = Callable[[Part], tuple[int, pa.Table]]
@@ -101,11 +99,4 @@ def _call(work: Work, part: Part) -> tuple[int, pa.Table]:
 def _begin() -> None:
     """A worker ends with the process that began it, also when that one is killed or interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_follow, daemon=True).start()
-
-
-def _follow() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent
-    parent.join()
-    os._exit(1)
+    end_with_parent()

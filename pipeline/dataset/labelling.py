@@ -36,7 +36,8 @@ def ranked(settings: Labels, composition: Composition, threshold: float) -> tupl
 
 
 def label(settings: Labels, composition: Composition, threshold: float) -> Labelling:
-    """Rule B7: labels by group, then by name, then "Other"; a threshold of 1 makes every species a label.
+    """Rule B7: labels by group, then by name, then "Other"; where mode is dominant, a threshold of 1
+    makes every species a label.
 
     full: every species; dominant: these and "Other"; just_other: every species that is not dominant, and nothing else;
     binary: "Dominant" and "Other".
@@ -47,7 +48,7 @@ def label(settings: Labels, composition: Composition, threshold: float) -> Label
     weights = weigh(settings, composition)
     dominant = dominant_of_groups(weights, threshold, *_rule(settings))
     chosen = [name for group in sorted(dominant) for name in sorted(dominant[group])]
-    if threshold == 1 or settings.mode == "full":
+    if settings.mode == "full" or (settings.mode == "dominant" and threshold == 1):
         names = everything
     elif settings.mode == "just_other":
         names = [name for name in everything if name not in set(chosen)]

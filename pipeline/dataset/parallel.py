@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from pipeline.console import leave_interrupts
+from pipeline.console import end_with_parent, leave_interrupts
+from pipeline.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,6 +23,18 @@ def mapped(work: Callable[[T], R], items: Sequence[T], workers: int, few: int = 
     if workers <= 1 or len(items) < few:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(workers, initializer=leave_interrupts) as pool:
+    with ProcessPoolExecutor(workers, initializer=_begin) as pool:
         for start in range(0, len(items), BATCH):
-            yield from pool.map(work, items[start : start + BATCH], chunksize=chunk)
+            batch = items[start : start + BATCH]
+            try:
+                yield from pool.map(work, batch, chunksize=chunk)
+            except BrokenProcessPool as error:
+                raise DataError(
+                    f"a worker process died at one of the items {start + 1} to {start + len(batch)}; if memory is short, "
+                    "lower dataset.workers; the same command goes on"
+                ) from error
+
+
+def _begin() -> None:
+    leave_interrupts()
+    end_with_parent()

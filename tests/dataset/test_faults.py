@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -177,4 +176,3 @@ def test_wrong_hash_in_the_regional_set_is_found_and_mended(make_config: MakeCon
     os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
     run_stages(config, until="manifest")
     assert files(config.paths.dst_dataset, config.dataset_dir) == before
-    assert json.loads((config.dataset_dir / ".stamps/copy.json").read_text())["inputs"]

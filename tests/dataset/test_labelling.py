@@ -149,7 +149,7 @@ def test_merged_groups_compete() -> None:
     assert made(0.5, scope="merged", ties="minimal").labels.names == ("Apis mellifera", "Mantis religiosa", OTHER)
 
 
-@pytest.mark.parametrize(("settings", "threshold"), [({"mode": "full"}, 0.6), ({}, 1.0), ({"mode": "binary"}, 1.0)])
+@pytest.mark.parametrize(("settings", "threshold"), [({"mode": "full"}, 0.6), ({"mode": "full"}, 1.0), ({}, 1.0)])
 def test_full(settings: dict[str, str], threshold: float) -> None:
     result = made(threshold, **settings)
     assert result.labels.names == tuple(name for counts in TOY.values() for name in counts)
@@ -164,10 +164,13 @@ def test_just_other() -> None:
     }
 
 
+@pytest.mark.parametrize(("composition", "threshold"), [({"A": {"x": 5, "y": 5}}, 0.5), (TOY, 1.0)])
 @pytest.mark.parametrize("mode", ["just_other", "binary"])
-def test_nothing_left_that_is_not_dominant_is_told(mode: Literal["just_other", "binary"]) -> None:
+def test_nothing_left_that_is_not_dominant_is_told(
+    mode: Literal["just_other", "binary"], composition: Composition, threshold: float
+) -> None:
     with pytest.raises(DataError, match=f"every species is dominant, so labels.mode {mode} leaves none; lower"):
-        label(Labels(mode=mode), {"A": {"x": 5, "y": 5}}, 0.5)
+        label(Labels(mode=mode), composition, threshold)
 
 
 def test_binary() -> None:

@@ -235,7 +235,7 @@ def test_observed_frequencies_that_are_none(tmp_path: Path, text: str) -> None:
 
 def test_dates_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "dates.csv").write_text("photo,when\n1,2020-05-01\n")
-    for name in ("dates.csv", "no.csv", "dates.csv"):
+    for name in ("dates.csv", "no.csv"):
         with pytest.raises(DataError, match="is no table of image_path and date"):
             of_month(tmp_path / name, 5, ROWS)
 

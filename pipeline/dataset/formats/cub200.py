@@ -17,7 +17,7 @@ GROUP = "Aves"
 
 
 def read(root: Path, want: Want) -> Listing:
-    """200 birds by their English names, group Aves, with the official train and test parts."""
+    """200 birds by their English names, group Aves, with the official train and test parts; bounding boxes are not read."""
     return read_tables(root, want, lambda name: re.sub(r"^\d+\.", "", name).replace("_", " "))
 
 

@@ -38,6 +38,10 @@ def crawl(base_url: str, total_pages: int, folder: Path, get: Get) -> dict[str, 
         for group, names in page.species.items():
             found.setdefault(group, set()).update(names)
         log.debug("  page %d: %d species", number, sum(map(len, page.species.values())))
+    else:
+        log.warning(
+            "  page %d is the last that web_crawl.total_pages allows; there may be more species behind it", total_pages
+        )
     return {group: sorted(names) for group, names in sorted(found.items())}
 
 

@@ -47,9 +47,14 @@ def test_the_crawl_ends_by_itself_after_the_last_page(base: str, server: Server,
     assert server.log == [page(n) for n in (1, 2, 3, 4)]
 
 
-def test_total_pages_is_an_upper_bound(base: str, server: Server, tmp_path: Path, asking: Any) -> None:
+def test_total_pages_is_an_upper_bound_and_one_that_cuts_the_list_is_told(
+    base: str, server: Server, tmp_path: Path, asking: Any, lines: Any
+) -> None:
     assert crawl(base, 2, tmp_path, asking())["Insecta"] == ["Apis mellifera", "Vanessa atalanta"]
     assert server.log == [page(1), page(2)]
+    assert lines() == ["  page 2 is the last that web_crawl.total_pages allows; there may be more species behind it"]
+    crawl(base, 4, tmp_path, asking())
+    assert lines() == []
 
 
 @pytest.mark.parametrize("end", ["repeats the last page", "is not there"])
