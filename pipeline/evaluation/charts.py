@@ -25,8 +25,9 @@ GRID = np.linspace(0, 1, 201)
 def curves(judged: Judged, path: Path) -> pd.DataFrame:
     """Precision-recall and ROC curve of each species from its scores; returns species, support, average_precision, roc_auc.
 
-    All species are thin lines, their mean is bold, and the five of least average precision are named. Precision is
-    interpolated: the best at this recall or a higher one (Manning et al., 2008, ch. 8.4).
+    All species are thin lines, their mean is bold, and the five of least average precision are named; dashed: all pairs of
+    a photo and a species together (micro), with the area under it. Precision is interpolated: the best at this recall or a
+    higher one (Manning et al., 2008, ch. 8.4).
     """
     assert judged.probabilities is not None
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6))
@@ -58,6 +59,13 @@ def curves(judged: Judged, path: Path) -> pd.DataFrame:
             )
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
+    if lines:
+        every = (judged.truth[:, None] == np.arange(len(judged.labels))).ravel(), judged.probabilities.ravel()
+        precision, recall, _ = precision_recall_curve(*every)
+        area = f"all together (micro), area {average_precision_score(*every):.3f}"
+        best = np.maximum.accumulate(precision[:-1])
+        left.plot(GRID, np.interp(GRID, recall[-2::-1], best[::-1]), "--", color="black", linewidth=1.5, label=area)
+        left.legend(handles=left.lines[-1:], loc="lower left", fontsize=8)
     left.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     right.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title="ROC")
     if lines:
@@ -179,7 +187,7 @@ def pareto(points: Sequence[tuple[str, float, float, tuple[float, float]]], path
     axes.set_title("Accuracy against time; bars: 95 % intervals")
     axes.set_xlim(0, 1.3 * max(ms for _, ms, _, _ in points))
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=9, frameon=False)
     save(figure, path)
 
 
@@ -239,11 +247,11 @@ def stress(table: pd.DataFrame, path: Path) -> None:
 
 
 def comparison(result: Mapping[str, Any], path: Path) -> None:
-    """Accuracy and macro F1 of each model, and the paired differences, all with 95 % intervals."""
+    """Accuracy, macro recall and macro F1 of each model, and the paired differences, all with 95 % intervals."""
     models, pairs = result["models"], result["pairs"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 1.8 + 0.5 * max(len(models), len(pairs))))
     y = np.arange(len(models))
-    for name, colour, shift in (("accuracy", GREEN, -0.12), ("macro_f1", COLOURS[2], 0.12)):
+    for name, colour, shift in (("accuracy", GREEN, -0.15), ("macro_recall", RED, 0), ("macro_f1", COLOURS[2], 0.15)):
         value = np.array([m[name] for m in models.values()])
         low, high = np.array([m[f"{name}_95"] for m in models.values()]).T
         spread = [np.maximum(value - low, 0), np.maximum(high - value, 0)]

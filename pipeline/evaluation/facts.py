@@ -65,7 +65,7 @@ def of_models(metrics: dict[str, Any], test: list[Predictions], precision: str) 
         figures = metrics["models"][stage["name"]][precision]
         told = {"labels": labels[stage["name"]], "mb": figures["bytes"] / 1e6, "ms": figures["infer_ms"]}
         rule = cascade["rules"][stage["name"]]
-        answers = "is off" if rule is None else f"answers from a {rule['kind']} of {rule['threshold']:.3f} on"
+        answers = "is off" if rule is None else f"answers from {rule['kind']} {rule['threshold']:.3f} on"
         answers = "always answers" if stage["name"] == test[-1].name and not test[-1].labels.has_other else answers
         flow.append({**stage, "spent": stage["ms"], **told, "answers": answers, "reaching": reaching})
         reaching -= stage["hit_rate"]

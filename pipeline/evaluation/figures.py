@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.evaluation.predict import Predictions
 
 NONE = "–"
+STARTS = {"none": "drawn at random", "package": "published, of its package"}
 
 
 def told(figures: Mapping[str, Any], name: str) -> str:
@@ -26,7 +27,7 @@ def of_cards(tables: Sequence[Predictions]) -> list[dict[str, Any]]:
         {
             "model": table.name,
             "network": card["architecture"] + "".join(f", {k} {v}" for k, v in card["arguments"].items()),
-            "start weights": card["pretrained"],
+            "start weights": STARTS.get(card["pretrained"], card["pretrained"]),
             "epoch kept": card["training"].get("epoch", NONE),
             "input": f"{card['recipe']['size']} px, {card['recipe']['fit']}",
             "ranks": f"{card['window'][0] + 1} to {sum(card['window'])}" if card["window"] else "all",

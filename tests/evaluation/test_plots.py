@@ -134,6 +134,16 @@ def test_no_system_is_lost_where_there_are_more_than_colours(shown: list[Figure]
     assert told == [set(names)] * 2
 
 
+def test_the_micro_curve_tells_its_area(shown: list[Figure]) -> None:
+    judged = judge(experiment(6, 200)[1].part("test"))
+    assert judged.probabilities is not None
+    charts.curves(judged, Path())
+    of = np.eye(6)[judged.truth]
+    area = average_precision_score(of, judged.probabilities, average="micro")
+    told = [text.get_text() for text in shown[0].axes[0].get_legend().texts]
+    assert told == [f"all together (micro), area {area:.3f}"]
+
+
 def test_own_thresholds_of_several_caches_are_told_once(shown: list[Figure]) -> None:
     cache, main = experiment(3, 40)
     charts.thresholds([cache, cache, main], [Rule(0.5), Rule(0.7), Rule()], Path())
