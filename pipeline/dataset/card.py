@@ -139,8 +139,8 @@ def credits(manifest: Manifest, ledger: pd.DataFrame | None) -> pd.DataFrame | N
     """Columns licence and holder of each photo in a split; None where nothing is known. ledger: columns image_path,
     licence, attribution, of downloaded photos; it counts where the manifest itself does not know."""
     used = manifest.rows[manifest.rows["split"] != ""]
-    if "licence" in used:
-        return used[["licence", "holder"]]
+    if {"licence", "holder"} & set(used):
+        return used.reindex(columns=["licence", "holder"], fill_value="")
     if ledger is None:
         return None
     known = ledger.set_index(_stem(ledger["image_path"]))[["licence", "attribution"]]
@@ -160,10 +160,20 @@ def licences(table: pd.DataFrame | None) -> Part:
         )
         return Part("Licences", text)
     named = table["licence"].replace("", None).fillna("not stated")
-    counted = table["holder"].groupby(named).agg(["size", "nunique"]).sort_values("size", ascending=False)
+    counted = (
+        table["holder"].replace("", None).groupby(named).agg(["size", "nunique"]).sort_values("size", ascending=False)
+    )
     rows: list[Row] = [(str(name), int(n), int(people)) for name, n, people in counted.itertuples(name=None)]
     text = "The photos keep their licences; who passes on photos, or this card with its examples, names their holders."
     return Part("Licences", text, ("licence", "photos", "holders"), rows)
+
+
+def shown(manifest: Manifest, table: pd.DataFrame, photos: Sequence[str]) -> Part:
+    """Whose the photos on the examples sheets of this card are. table: what `credits` gives; photos: their image_path."""
+    used = manifest.rows.loc[manifest.rows["split"] != "", "image_path"]
+    known = table[["licence", "holder"]].set_axis(used.tolist(), axis=0).loc[list(photos)]
+    rows = list(known.replace("", None).fillna("not stated").itertuples(name=None))
+    return Part("Photos on the examples sheets", head=("photo", "licence", "holder"), rows=rows, folded=True)
 
 
 def test_sets(summary: Mapping[str, Mapping[str, Any]]) -> Part:

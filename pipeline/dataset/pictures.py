@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.console import progress
 from pipeline.dataset import examples, plots, venn
+from pipeline.dataset.composition import Composition
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.names import short
 from pipeline.dataset.overlap import Overlap, together
@@ -27,10 +28,11 @@ class Picture:
 
 
 def pictures(
-    manifest: Manifest, groups: Sequence[str], overlaps: Mapping[str, Overlap], per_species: int
+    manifest: Manifest, groups: Sequence[str], overlaps: Mapping[str, Overlap], per_species: int, source: Composition
 ) -> list[Picture]:
     """All pictures of a data set. groups: those of the configuration, also where they are empty; overlaps: per group,
-    empty where there is no regional list; per_species: photos on the examples sheets, 0 for no sheets."""
+    empty where there is no regional list; per_species: photos on the examples sheets, 0 for no sheets; source: photos per
+    species before the match, empty where all of them matched."""
     counted = manifest.composition()
     composition = {group: counted.get(group, {}) for group in groups}
     found = [Picture("splits.png", "Photos per split", plots.splits, (manifest.rows[["group", "split", "ok"]],))]
@@ -47,15 +49,19 @@ def pictures(
         title = f"Photos per species ({name.upper()})"
         found.append(Picture(f"{name}.png", title, plots.distribution, (composition, inverse, title)))
     for group, counts in composition.items():
-        file = safe_name(group)
-        for kind, draw, title in (
-            ("bar", plots.bars, "photos per species"),
-            ("cumulative", plots.cumulative, "cumulative share of photos"),
-        ):
-            title = f"{short(group)}: {title}"
-            found.append(Picture(f"{file}_{kind}.png", title, draw, (counts, title)))
+        found += _counted(counts, safe_name(group), short(group))
         found += _sheets(manifest, group, per_species)
+    for group, counts in source.items():
+        found += _counted(counts, f"source_{safe_name(group)}", f"{short(group)}, the whole source")
     return found
+
+
+def _counted(counts: Mapping[str, int], file: str, whose: str) -> list[Picture]:
+    kinds = (
+        ("bar", plots.bars, f"{whose}: photos per species"),
+        ("cumulative", plots.cumulative, f"{whose}: cumulative share of photos"),
+    )
+    return [Picture(f"{file}_{kind}.png", title, draw, (counts, title)) for kind, draw, title in kinds]
 
 
 def _sheets(manifest: Manifest, group: str, per_species: int) -> list[Picture]:

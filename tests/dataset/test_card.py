@@ -141,6 +141,18 @@ def test_licences_are_counted_where_they_are_known() -> None:
     assert card.licences(card.credits(MANY, ledger)).rows == [("CC-BY", 2, 2), ("not stated", 2, 0), ("CC0", 1, 1)]
     own = Manifest(MANY.rows.assign(licence="CC-BY-NC", holder="A"), MANY.root, MANY.labels, 7, "h")
     assert card.licences(card.credits(own, ledger)).rows == [("CC-BY-NC", 5, 1)]
+    alone = Manifest(MANY.rows.assign(licence="CC0"), MANY.root, MANY.labels, 7, "h")
+    assert card.licences(card.credits(alone, None)).rows == [("CC0", 5, 0)]
+
+
+def test_whose_the_examples_are() -> None:
+    paths = MANY.rows["image_path"]
+    ledger = pd.DataFrame({"image_path": paths[:1], "licence": "CC0", "attribution": "(c) A"})
+    known = card.credits(MANY, ledger)
+    assert known is not None
+    part = card.shown(MANY, known, [paths[1], paths[0]])
+    assert part.rows == [(paths[1], "not stated", "not stated"), (paths[0], "CC0", "(c) A")]
+    assert part.folded
 
 
 def test_settings_are_one_row_each() -> None:
@@ -215,6 +227,25 @@ def test_the_stage_writes_a_card_that_is_the_same_next_time(make_config: MakeCon
     assert (config.dataset_dir / "data_card.html").read_bytes() == before.replace(
         b"<td>global.overwrite</td><td>false</td>", b"<td>global.overwrite</td><td>true</td>"
     )
+
+
+def test_the_card_names_the_licences_of_the_examples_that_it_shows(
+    make_config: MakeConfig, photos: Path, tmp_path: Path
+) -> None:
+    rows = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
+    lines = [f"{path},{path.parts[0]},{path.parts[1]},CC0" for path in rows]
+    (photos / "photos.csv").write_text("\n".join(["path,group,species,licence", *lines]))
+    (tmp_path / "list.json").write_text('{"Aves": ["Ardea alba"], "Insecta": ["Apis mellifera", "Pieris rapae"]}')
+    config = make_config(
+        "dataset.format=table",
+        f"paths.web_crawl_output_json={tmp_path / 'list.json'}",
+        "train_val_split.dominant_threshold=1",
+    )
+    run_stages(config)
+    text = (config.dataset_dir / "data_card.md").read_text(encoding="utf-8")
+    part = text.partition("Photos on the examples sheets")[2].partition("\n#")[0]
+    assert part.count("| CC0 | not stated |") == 10  # 4 train photos of two species, 2 of the third
+    assert "(plots/source_Aves_bar.png)" in text
 
 
 def test_a_target_that_cannot_be_written_is_named(make_config: MakeConfig) -> None:

@@ -35,27 +35,33 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def names(manifest: Manifest, groups: list[str], overlaps: dict[str, Overlap], per_species: int) -> list[str]:
-    return [picture.file for picture in pictures(manifest, groups, overlaps, per_species)]
+    return [picture.file for picture in pictures(manifest, groups, overlaps, per_species, {})]
 
 
-def test_what_is_drawn(manifest: Manifest) -> None:
+def test_what_is_drawn(manifest: Manifest, tmp_path: Path) -> None:
     assert names(manifest, ["Insecta"], {}, 0) == [
         "splits.png", "cdf.png", "ppf.png", "Insecta_bar.png", "Insecta_cumulative.png"
     ]  # fmt: skip
     more = names(manifest, ["Aves", "Insecta"], {"Aves": Overlap(1, 1, 1)}, 2)
     assert {"venn.png", "venn_groups.png", "cumulative.png", "Aves_examples_001.jpg"} <= set(more)
     assert len(more) == len(set(more))
+    source = {"Aves": {f"Aves {i}": i + 1 for i in range(1021)}}
+    found = [picture for picture in pictures(manifest, ["Aves"], {}, 0, source) if picture.file.startswith("source")]
+    assert [picture.file for picture in found] == ["source_Aves_bar.png", "source_Aves_cumulative.png"]
+    draw(found, tmp_path / "plots", workers=1)
+    with Image.open(tmp_path / "plots" / "source_Aves_bar.png") as drawn:
+        assert max(drawn.size) < 3000  # 1,021 species on one page, their middle summed up
 
 
 def test_an_empty_group_has_its_pictures_too(manifest: Manifest, tmp_path: Path) -> None:
-    wanted = [p for p in pictures(manifest, ["Fungi"], {}, 2) if p.file.startswith("Fungi")]
+    wanted = [p for p in pictures(manifest, ["Fungi"], {}, 2, {}) if p.file.startswith("Fungi")]
     draw(wanted, tmp_path / "plots", workers=1)
     assert (tmp_path / "plots" / "Fungi_bar.png").is_file()
     assert "Fungi_examples_001.jpg" not in [picture.file for picture in wanted]
 
 
 def test_the_files_do_not_depend_on_the_number_of_processes(manifest: Manifest, tmp_path: Path) -> None:
-    wanted = [p for p in pictures(manifest, ["Insecta"], {"Insecta": Overlap(1, 1, 1)}, 2) if "_" in p.file]
+    wanted = [p for p in pictures(manifest, ["Insecta"], {"Insecta": Overlap(1, 1, 1)}, 2, {}) if "_" in p.file]
     assert [p.file for p in wanted] == [
         "venn_groups.png", "Insecta_bar.png", "Insecta_cumulative.png", "Insecta_examples_001.jpg"
     ]  # fmt: skip

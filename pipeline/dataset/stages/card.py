@@ -68,10 +68,23 @@ def _parts(config: Config, manifest: Manifest) -> Iterator[Part]:
     yield card.bad_photos(manifest)
     yield card.duplicates(manifest)
     ledger = pd.read_parquet(folder / LEDGER) if (folder / LEDGER).is_file() else None
-    yield card.licences(card.credits(manifest, ledger))
+    credits = card.credits(manifest, ledger)
+    yield card.licences(credits)
+    if credits is not None and config.dataset.examples:
+        yield card.shown(manifest, credits, list(_examples(config, manifest)))
     yield card.species(manifest)
     yield card.settings(_settings(config))
     yield card.provenance(_hashes(config))
+
+
+def _examples(config: Config, manifest: Manifest) -> Iterator[str]:
+    """The photos on the first sheet of each group, which the card shows."""
+    from pipeline.dataset import examples  # what draws is slow to import
+
+    for group in config.global_.included_classes:
+        rows = manifest.rows[manifest.rows["group"] == group]
+        for one in examples.choose(rows, manifest.root, config.dataset.examples, manifest.seed)[: examples.PER_SHEET]:
+            yield from (photo.relative_to(manifest.root).as_posix() for photo in one.chosen)
 
 
 STAGE = Stage("card", _inputs, lambda config: FILES, _run)

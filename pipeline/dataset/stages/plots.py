@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.dataset.composition import Composition
 from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.overlap import overlaps
-from pipeline.dataset.stages.listing import matched_file
+from pipeline.dataset.stages.listing import analysis_files, matched_file
 from pipeline.dataset.stages.manifest import MANIFEST_FILES
 from pipeline.dataset.stages.match import REPORT
 from pipeline.dataset.stages.stage import Stage
@@ -18,7 +19,7 @@ INDEX = "plots/index.json"
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    files = (MANIFEST_FILES[0], matched_file(config), REPORT)
+    files = (MANIFEST_FILES[0], matched_file(config), REPORT, analysis_files(config)[1])
     return {
         "files": [sha256(config.dataset_dir / file) for file in files],
         "groups": config.global_.included_classes,
@@ -34,7 +35,9 @@ def _run(config: Config) -> str:
     report = read_json(config.dataset_dir / REPORT, "report of the match (stage match)")
     unmatched = report["only_in_photos"], report["only_in_region"]
     common = overlaps(matched, *unmatched) if any(any(names.values()) for names in unmatched) else {}
-    wanted = pictures(manifest, config.global_.included_classes, common, config.dataset.examples)
+    source: Composition = read_json(config.dataset_dir / analysis_files(config)[1], "composition (stage analyse)")
+    source = source if any(report["only_in_photos"].values()) else {}
+    wanted = pictures(manifest, config.global_.included_classes, common, config.dataset.examples, source)
     folder = config.dataset_dir / "plots"
     _remove(folder, {picture.file for picture in wanted})
     draw(wanted, folder, config.dataset.workers)
