@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killing import MOMENTS, files, killed_at, moments_of
 
 from pipeline.dataset import copying
 from pipeline.dataset.copying import place, place_from_archive, placed
@@ -231,6 +233,27 @@ def test_photos_of_a_changed_archive_arrive(photos: Path, dst: Path, listed: lis
     assert place_from_archive(listed, tmp_path / "photos.tar", dst) == {"kept": 34}
     assert place_from_archive(listed, tmp_path / "photos.tar", dst, exact=True) == {"copied": 1, "kept": 33}
     assert target.read_bytes() == b"another photo"
+
+
+def test_photos_of_an_archive_are_whole_or_not_there_whenever_it_is_killed(
+    photos: Path, dst: Path, listed: list[Photo], tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photos, ".")
+
+    def work() -> None:
+        place_from_archive(listed, tmp_path / "photos.tar", dst)
+
+    moments = moments_of(work)
+    assert len(moments) == MOMENTS
+    whole = files(dst)
+    for moment in moments:
+        shutil.rmtree(dst, ignore_errors=True)
+        assert killed_at(moment, work)
+        there = {path: data for path, data in files(dst).items() if not path.endswith(copying.TEMPORARY)}
+        assert there.items() <= whole.items()
+        work()
+        assert files(dst) == whole
 
 
 def test_archive_without_a_listed_photo_names_it(photos: Path, dst: Path, listed: list[Photo], tmp_path: Path) -> None:
