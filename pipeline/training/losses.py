@@ -39,10 +39,16 @@ def criterion(settings: Training, counts: NDArray[np.int64], device: torch.devic
         return lambda logits, labels: focal(logits, labels, loss.gamma, loss.alpha, smoothing, weights)
     if loss.name == "logit_adjustment":
         prior = log_prior(counts).to(device) * loss.tau
-        return lambda logits, labels: functional.cross_entropy(
-            logits + prior, labels, weights, label_smoothing=smoothing
-        )
-    return lambda logits, labels: functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+        return lambda logits, labels: cross_entropy(logits + prior, labels, weights, smoothing)
+    return lambda logits, labels: cross_entropy(logits, labels, weights, smoothing)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """PyTorch's, of shares of labels, too, divided by the weights of the photos: PyTorch divides shares by their number."""
+    if weights is None or labels.ndim == 1:
+        return functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+    whole = functional.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
+    return whole / (labels * weights).sum()
 
 
 def log_prior(counts: NDArray[np.int64]) -> Tensor:

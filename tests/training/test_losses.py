@@ -145,12 +145,16 @@ def test_smoothing_does_not_change_what_focal_loss_calls_easy() -> None:
     torch.testing.assert_close(loss(loss={"name": "focal"}, label_smoothing=0.1), expected)
 
 
+@pytest.mark.parametrize("weights", ["none", "inverse", "sqrt_inverse", "total_over_count"])
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "logit_adjustment"])
-def test_mixed_labels_share_the_loss(name: str) -> None:
+def test_mixed_labels_share_the_loss_by_their_weights(name: str, weights: str) -> None:
     other = torch.tensor([2, 0, 1, 1])
     shares = 0.3 * functional.one_hot(WANTED, 3) + 0.7 * functional.one_hot(other, 3)
-    given = {"loss": {"name": name}, "label_smoothing": 0.1}
-    torch.testing.assert_close(loss(wanted=shares, **given), 0.3 * loss(**given) + 0.7 * loss(wanted=other, **given))
+    given = {"loss": {"name": name}, "label_smoothing": 0.1, "class_weights": weights}
+    each = class_weights(COUNTS, weights)
+    first, second = (4.0 if each is None else float(each[labels].sum()) for labels in (WANTED, other))
+    expected = 0.3 * first * loss(**given) + 0.7 * second * loss(wanted=other, **given)
+    torch.testing.assert_close(loss(wanted=shares, **given), expected / (0.3 * first + 0.7 * second))
 
 
 def test_logit_adjustment_with_tau_1_is_balanced_softmax() -> None:
