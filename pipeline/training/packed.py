@@ -1,4 +1,4 @@
-"""Photos decoded once into one memory-mapped file of pixels: later epochs and trainings read these, not JPEGs.
+"""Photos decoded once into one memory-mapped Arrow file: later epochs and trainings read these pixels, not JPEGs.
 
 A photo is kept as decode() gives it, so what is learnt from does not change, unless its short side is longer than the
 side asked for: then it is made smaller (anti-aliased), and the log says how many were.
@@ -6,94 +6,95 @@ side asked for: then it is made smaller (anti-aliased), and the log says how man
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 from PIL import Image
 
 from pipeline.console import log, progress
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
-from pipeline.files import Stamp, read_json, replacing, run_once, write_json
+from pipeline.files import Stamp, replacing, run_once
 
-CHUNK = 64  # photos decoded at a time
-
-
-class Row(NamedTuple):
-    """Where a photo's pixels (height, width, 3) start in the file; or why there are none."""
-
-    start: int
-    width: int
-    height: int
-    reason: str
+CHUNK = 64  # photos decoded at a time, and in a record batch
+# a row is a photo: RGB pixels (height, width, 3), or none and why it cannot be read
+ROWS = pa.schema({"pixels": pa.large_binary(), "width": pa.int32(), "height": pa.int32(), "reason": pa.string()})
 
 
 class Packed:
-    """Reads photos by their place in the list that was packed; each process that uses it opens the files itself."""
+    """Reads photos by their place in the list that was packed; each process that uses it opens the file itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = []
-        self.pixels: NDArray[np.uint8] | None = None
+        self.columns: tuple[Any, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "rows": [], "pixels": None}
+        return {"path": self.path, "columns": ()}
 
     def photo(self, index: int) -> Image.Image:
         """The photo, upright RGB; raises UnreadableImage for one that could not be decoded."""
-        if self.pixels is None:
-            self.rows = [Row(*row) for row in read_json(_index(self.path), "index of the packed photos")]
-            self.pixels = np.memmap(self.path, np.uint8, "r")
-        row = self.rows[index]
-        if row.reason:
-            raise UnreadableImage(row.reason)
-        end = row.start + 3 * row.width * row.height
-        return Image.fromarray(self.pixels[row.start : end].reshape(row.height, row.width, 3))
+        if not self.columns:
+            one_thread = pa.ipc.IpcReadOptions(use_threads=False)  # data workers are forked
+            table = pa.ipc.open_file(pa.memory_map(str(self.path)), options=one_thread).read_all()
+            self.columns = tuple(table.columns)
+        pixels, width, height, reason = (column[index] for column in self.columns)
+        if reason.is_valid:
+            raise UnreadableImage(reason.as_py())
+        flat = np.frombuffer(pixels.as_buffer(), np.uint8)
+        return Image.fromarray(flat.reshape(height.as_py(), width.as_py(), 3))
 
 
 def pack(path: Path, photos: Sequence[Path], known: dict[str, Any], decode_side: int, side: int) -> Packed:
-    """Write the pixels to `path` and their places to a JSON file beside it, unless they stand there made from the same
-    inputs. known: what stands for the photos' bytes. side: short side of the largest photos kept, px; 0 keeps all."""
+    """Write the pixels to `path`, unless they stand there made from the same inputs.
+
+    known: what stands for the photos' bytes. side: short side of the largest photos kept, px; 0 keeps all.
+    """
     inputs = {**known, "decode_side": decode_side, "side": side}
-    stamp = Stamp(path.with_suffix(".stamp.json"), inputs, [path, _index(path)])
+    stamp = Stamp(path.with_suffix(".stamp.json"), inputs, [path])
     run_once(f"pack      {path.name}", stamp, False, lambda: _write(path, photos, decode_side, side))
     return Packed(path)
 
 
+def remove_others(place: Path) -> None:
+    """Remove what stands beside the folder `place`: the photos of former manifests, which nothing reads any more."""
+    for other in place.parent.glob("*"):
+        if other != place:
+            log.info("pack      removing the photos of a former manifest: %s", other)
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
 def _write(path: Path, photos: Sequence[Path], decode_side: int, side: int) -> None:
-    rows: list[Row] = []
-    start = smaller = 0
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        for photo in progress(_decoded(photos, decode_side, side), len(photos), f"pack {path.name}"):
-            if isinstance(photo, str):
-                rows.append(Row(start, 0, 0, photo))
-                continue
-            image, shrunk = photo
-            rows.append(Row(start, *image.size, ""))
-            start, smaller = start + file.write(image.tobytes()), smaller + shrunk
-        if not start:
-            file.write(b"\0")  # an empty file cannot be mapped
-    write_json(_index(path), rows)
+    smaller = 0
+    shown = progress(_decoded(photos, decode_side, side), -(-len(photos) // CHUNK), f"pack {path.name}")
+    with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, ROWS) as writer:
+        for found in shown:
+            rows = [_row(photo) for photo in found]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, ROWS))
+            smaller += sum(not isinstance(photo, str) and photo[1] for photo in found)
     log.info(
         "pack      %s: %d photos decoded at a short side of %s px, %d of them made smaller (short side %d px)",
         path.name, len(photos), decode_side or "any", smaller, side,
     )  # fmt: skip
 
 
-def _index(path: Path) -> Path:
-    return path.with_suffix(".json")
+def _row(photo: tuple[Image.Image, bool] | str) -> dict[str, Any]:
+    if isinstance(photo, str):
+        return {"reason": photo}
+    image = photo[0]
+    return {"pixels": image.tobytes(), "width": image.width, "height": image.height}
 
 
-def _decoded(photos: Sequence[Path], decode_side: int, side: int) -> Iterator[tuple[Image.Image, bool] | str]:
+def _decoded(photos: Sequence[Path], decode_side: int, side: int) -> Iterator[list[tuple[Image.Image, bool] | str]]:
     one = partial(_one, decode_side=decode_side, side=side)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
         for start in range(0, len(photos), CHUNK):
-            yield from pool.map(one, photos[start : start + CHUNK])
+            yield list(pool.map(one, photos[start : start + CHUNK]))
 
 
 def _one(path: Path, decode_side: int, side: int) -> tuple[Image.Image, bool] | str:

@@ -33,13 +33,13 @@ def test_photos_are_kept_as_they_are_decoded(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr(packed, "CHUNK", 2)
-    store = packed.pack(tmp_path / "a.rgb", paths, KNOWN, 80, 0)
+    store = packed.pack(tmp_path / "a.arrow", paths, KNOWN, 80, 0)
     again = pickle.loads(pickle.dumps(store))  # as a worker gets it
     for i, path in enumerate(paths):
         assert np.array_equal(np.asarray(store.photo(i)), np.asarray(decode(path, 80)))
         assert np.array_equal(np.asarray(again.photo(i)), np.asarray(store.photo(i)))
     assert (
-        "pack      a.rgb: 5 photos decoded at a short side of 80 px, 0 of them made smaller (short side 0 px)"
+        "pack      a.arrow: 5 photos decoded at a short side of 80 px, 0 of them made smaller (short side 0 px)"
         in lines()
     )
 
@@ -47,7 +47,7 @@ def test_photos_are_kept_as_they_are_decoded(
 def test_large_photos_are_made_smaller_and_counted(
     paths: list[Path], tmp_path: Path, lines: Callable[[], list[str]]
 ) -> None:
-    store = packed.pack(tmp_path / "a.rgb", paths, KNOWN, 0, 130)
+    store = packed.pack(tmp_path / "a.arrow", paths, KNOWN, 0, 130)
     assert [min(store.photo(i).size) for i in range(5)] == [100, 130, 130, 130, 130]
     assert store.photo(2).size == (179, 130)
     assert "short side of any px, 3 of them made smaller (short side 130 px)" in lines()[-1]
@@ -56,18 +56,18 @@ def test_large_photos_are_made_smaller_and_counted(
 def test_unreadable_photo_keeps_its_reason(paths: list[Path], tmp_path: Path) -> None:
     paths[1].write_text("no photo")
     with pytest.raises(UnreadableImage, match="is no image in a format that Pillow knows"):
-        packed.pack(tmp_path / "a.rgb", paths, KNOWN, 0, 0).photo(1)
+        packed.pack(tmp_path / "a.arrow", paths, KNOWN, 0, 0).photo(1)
 
 
 def test_store_is_written_once_and_again_for_other_photos(
     paths: list[Path], tmp_path: Path, lines: Callable[[], list[str]]
 ) -> None:
     for known in (KNOWN, KNOWN, {"manifest": "n"}):
-        packed.pack(tmp_path / "a.rgb", paths, known, 0, 0)
+        packed.pack(tmp_path / "a.arrow", paths, known, 0, 0)
     assert [line.partition(":")[0] for line in lines()] == [
-        "pack      a.rgb",
-        "pack      a.rgb up to date",
-        "pack      a.rgb",
+        "pack      a.arrow",
+        "pack      a.arrow up to date",
+        "pack      a.arrow",
     ]
 
 
@@ -79,4 +79,9 @@ def test_training_from_large_enough_packed_photos_is_the_same_to_the_bit(
     config = toy(*quick, "experiment=packed", "main.packed=64", "main.workers=1")
     (stored,) = train_role(config, "main")
     assert sha256(plain / "weights.safetensors") == sha256(stored / "weights.safetensors")
-    assert len(list((config.output / "packed").glob("*.rgb"))) == 2
+    place = config.output / "packed"
+    (former,) = place.iterdir()
+    assert len(list(former.glob("*.arrow"))) == 2
+    place.joinpath("of_another_manifest").mkdir()
+    train_role(toy(*quick, "experiment=packed", "main.packed=64", "global.overwrite=true"), "main")
+    assert list(place.iterdir()) == [former]
