@@ -10,7 +10,7 @@ from pipeline.console import Facts, configuration, parser, run
 from pipeline.errors import ConfigError
 
 EXAMPLES = """  train.py --config configs/demo.yaml main
-  train.py --config configs/demo.yaml cache                      every window of cache.start_ranks
+  train.py --config configs/demo.yaml cache                      every window of cache.start_ranks, or cache.windows of them
   train.py --config config.yaml cache --threshold 0.5 --start_rank 7
   train.py --config config.yaml main --model convnext_tiny --epochs 30 --batch_size 64 --lr 0.001
   torchrun --nproc-per-node 2 --max-restarts 3 train.py --config config.yaml main    two processes train as one

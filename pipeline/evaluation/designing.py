@@ -14,6 +14,7 @@ from pipeline.config import Config, save_config
 from pipeline.console import log
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.dataset.plots import save
+from pipeline.dataset.windows import cache_names
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError, ModelError
 from pipeline.evaluation.choice import choose
@@ -69,7 +70,7 @@ def design(config: Config) -> dict[str, Any]:
     stages = [*caches, "main"]
     route = config.route.model_copy(update={"stages": stages, "precision": mine.precision, "learn_share": share})
     choice = choose([mine.val[name] for name in stages], route, config.seed)
-    users = [name for name in map(config.cache_name, config.cache.start_ranks) if name in mine.stages]
+    users = [name for name in cache_names(config) if name in mine.stages]
     result = {
         "experiment": config.experiment,
         "designs": sum(len(one.orders) for one in searched.values()) * len(THRESHOLDS),

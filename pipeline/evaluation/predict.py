@@ -20,6 +20,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.console import log, progress
 from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.windows import cache_names
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
@@ -137,8 +138,8 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def stage_names(config: Config) -> list[str]:
-    """Model folders of the cascade in order: route.stages, or the caches of cache.start_ranks, then main."""
-    return config.route.stages or [*map(config.cache_name, config.cache.start_ranks), "main"]
+    """Model folders of the cascade in order: route.stages, or the caches of cache.start_ranks (or windows), then main."""
+    return config.route.stages or [*cache_names(config), "main"]
 
 
 def model_file(config: Config, name: str, precision: str) -> Path:
