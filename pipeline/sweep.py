@@ -101,8 +101,10 @@ def _each(
     table: Path,
     engine: Engine = LOCAL,
 ) -> int:
-    """Do the work for every member, write and show the table; the exit code tells whether any failed."""
+    """Do the work for every member, write and show the table; the exit code tells whether some failed. Where all of them
+    did, the first one's error is raised."""
     rows: list[Row] = []
+    errors: list[Exception] = []
     code = DONE
 
     def begin(name: str) -> tuple[list[Row], int]:
@@ -112,6 +114,7 @@ def _each(
     for (name, (_, values)), result in zip(members.items(), engine.each(begin, list(members)), strict=True):
         if isinstance(result, Exception):
             log.error("sweep     %s failed: %s", name, result)
+            errors.append(result)
             found, unreadable = [{"error": str(result) or type(result).__name__}], 1
         else:
             found, unreadable = result
@@ -120,6 +123,8 @@ def _each(
     frame = pd.DataFrame(rows)
     write_csv(table, frame)
     log.info("%s\nsweep     table: %s", frame.to_string(index=False, na_rep="", float_format="%.4f"), table)
+    if len(errors) == len(members):
+        raise errors[0]
     return code
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from pipeline.cluster import Engine
-from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError, ModelError
 from pipeline.files import write_json, write_text
+from pipeline.models.registry import build, resolve
 from pipeline.sweep import evaluate_members, expand, train_members
 
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted([*ROOT.glob("configs/*.yaml"), ROOT / "config.yaml"])
 Toy = Callable[..., Config]
 QUICK = ("main.epochs=1", "cache.epochs=1", "main.warmup_epochs=0", "cache.warmup_epochs=0", "experiment=base")
 
@@ -30,6 +35,16 @@ def test_every_combination_is_a_member_on_the_same_data(toy: Toy) -> None:
         assert member.experiment == name
         assert member.dataset_dir == config.dataset_dir
         assert (member.cache.threshold, member.cache.start_ranks) == tuple(values.values())
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if load_config(path).sweep], ids=lambda path: path.stem)
+def test_members_of_a_shipped_sweep_have_no_window_counted_for_another_threshold_and_build(path: Path) -> None:
+    for member, _ in expand(load_config(path)).values():
+        assert member.cache.start_ranks == [0]
+        with torch.device("meta"):
+            for training in (member.main, member.cache):
+                arguments = resolve(training.model, training.recipe.size, training.arguments)
+                assert any(True for _ in build(training.model, 5, arguments).parameters())
 
 
 @pytest.mark.parametrize(
@@ -62,6 +77,13 @@ def test_members_share_main_and_a_failed_one_stops_no_other(toy: Toy, lines: Cal
     assert sum("main epoch 1/1" in line for line in lines()) == 1
     assert train_members(config) == 3  # trained members are up to date, failed ones are tried again
     assert not any("epoch 1/1" in line for line in lines())
+
+
+def test_sweep_of_which_every_member_fails_has_failed(toy: Toy) -> None:
+    config = toy(*QUICK, "sweep={cache.model: [test_resnt], cache.threshold: [0.5, 0.85]}")
+    with pytest.raises(ModelError, match="no model 'test_resnt'"):
+        train_members(config)
+    assert len(pd.read_csv(config.output / "sweep_train.csv")["error"].dropna()) == 2
 
 
 def test_sweep_over_main_trains_main_in_every_member(toy: Toy, lines: Callable[[], list[str]]) -> None:
