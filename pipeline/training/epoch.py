@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -72,10 +73,9 @@ def one_epoch(
         rate, is_step = optimisation.rate, optimisation.is_step(i)
         with nullcontext() if is_step or distributed.world() == 1 else learner.parallel.no_sync():  # type: ignore[operator]
             loss, logits = _loss(learner, shown, labels, epoch)
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"{learner.name}: the loss of epoch {epoch + 1}, batch {i + 1} is not finite; lower lr ({settings.lr})"
-                )
+            check_finite(
+                float(loss.detach()), f"{learner.name}: the loss of epoch {epoch + 1}, batch {i + 1}", settings
+            )
             whole = min(settings.batch_size, photos - i * settings.batch_size)
             optimisation.backward(loss * distributed.share(whole, distributed.world(), distributed.rank()), i)
         if is_step:
@@ -110,6 +110,15 @@ def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple
     return loss, logits
 
 
+def check_finite(loss: float, what: str, settings: Training) -> None:
+    """Refuse to go on with weights that a step has broken; what was kept before stays as it is."""
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"{what} is not finite; lower lr ({settings.lr}) and train anew with --set global.overwrite=true, "
+            "or under another experiment's name"
+        )
+
+
 def uses_half(precision: str, device: torch.device) -> bool:
     """Whether the network computes in half precision: where asked for; "auto" on a GPU only."""
     return precision in ("bf16", "fp16") or (precision == "auto" and device.type == "cuda")
@@ -133,10 +142,11 @@ def evaluate(
     train: NDArray[np.int64],
     device: torch.device,
 ) -> tuple[dict[str, float], set[str]]:
-    """Loss, accuracy and macro F1 of the model on photos seen as the device sees them, F1 also over the head, middle and
-    tail of the species by their photos in train; and why photos were left out. Each photo counts once."""
+    """Loss, accuracy (also of the five best answers) and macro scores of the model on photos seen as the device sees them,
+    F1 also over the head, middle and tail of the species by their photos in train; and why photos were left out. Each
+    photo counts once."""
     model.eval()
-    loss, truth, answers, unreadable = 0.0, [], [], set[str]()
+    loss, among, truth, answers, unreadable = 0.0, 0, [], [], set[str]()
     with torch.inference_mode():
         for shown, wanted, reasons in batches:
             unreadable |= set(reasons)
@@ -144,24 +154,29 @@ def evaluate(
                 continue
             logits = model(shown.to(device)).float().cpu()
             loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
+            five = logits.topk(min(5, len(labels)), dim=1).indices
+            among += int((five == wanted[:, None]).sum())
             truth.append(wanted.numpy())
             answers.append(logits.argmax(1).numpy())
-    losses, truths, said, left_out = zip(*distributed.gathered((loss, truth, answers, unreadable)), strict=True)
+    parts = distributed.gathered((loss, among, truth, answers, unreadable))
+    losses, found, truths, said, left_out = zip(*parts, strict=True)
     unreadable = set().union(*left_out)
     check_unreadable(unreadable, photos)
     y, p = (np.concatenate([one for part in parts for one in part]) for parts in (truths, said))
-    row = {"val_loss": sum(losses) / len(y), "val_acc": float((y == p).mean())}
-    return row | f1_scores(y, p, labels, train), unreadable
+    row = {"val_loss": sum(losses) / len(y), "val_acc": float((y == p).mean()), "val_top5_acc": sum(found) / len(y)}
+    return row | macro_scores(y, p, labels, train), unreadable
 
 
-def f1_scores(
+def macro_scores(
     truth: NDArray[np.int64], answers: NDArray[np.int64], labels: LabelSpace, train: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Mean F1 over all labels, and over the head, middle and tail species by their photos in train, of those there are."""
-    each = f1_score(truth, answers, labels=np.arange(len(labels)), average=None, zero_division=0)
+    """Mean F1, precision and recall over all labels; mean F1 over the head, middle and tail species by their photos in
+    train, of those there are."""
+    precision, recall, each, _ = precision_recall_fscore_support(
+        truth, answers, labels=np.arange(len(labels)), average=None, zero_division=0
+    )
     f1 = dict(zip(labels.names, each.tolist(), strict=True))
     cut = long_tail(dict(zip(labels.names, train.tolist(), strict=True)))
     parts = {f"val_f1_{part}": [f1[name] for name in names] for part, names in cut.items()}
-    return {"val_macro_f1": float(each.mean())} | {
-        name: float(np.mean(values)) for name, values in parts.items() if values
-    }
+    macro = {"val_macro_f1": each, "val_macro_precision": precision, "val_macro_recall": recall}
+    return {name: float(np.mean(values)) for name, values in {**macro, **parts}.items() if len(values)}

@@ -40,7 +40,7 @@ def test_data_workers_can_be_given_it_where_processes_are_not_forked(strength: s
 
 
 @pytest.mark.parametrize(
-    "strength", ["light", "medium", "strong", "inception", "inat", "randaugment", "trivialaugment"]
+    "strength", ["light", "medium", "strong", "inception", "inat", "aggressive", "randaugment", "trivialaugment"]
 )
 def test_draws_come_from_torchs_generator(strength: str) -> None:
     first, again = draws(strength), draws(strength)
@@ -92,6 +92,14 @@ def test_inat_turns_a_little_and_erases_a_quarter() -> None:
     even = Image.new("RGB", (50, 50), (250, 250, 250))
     dark = (draws("inat", 300, even) < 140).all(3).mean((1, 2))
     assert 0.2 < (dark > 0.01).mean() < 1  # corners of turned photos are black too
+
+
+def test_aggressive_shows_half_of_the_photos_at_a_slant_and_turns_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    even = Image.new("RGB", (50, 50), (250, 250, 250))
+    black = (draws("aggressive", 200, even) < 60).all(3).mean((1, 2))
+    assert (black > 0).mean() > 0.8  # a turned photo's corners
+    assert black.max() > 0.2  # more than turning by 10 degrees can uncover
+    assert black.max() < 0.6
 
 
 def test_erasing_takes_the_mean_colour_with_its_probability() -> None:
