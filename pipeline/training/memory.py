@@ -17,6 +17,15 @@ from pipeline.errors import ModelError
 from pipeline.sections_training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
+NETWORK = (
+    "can't allocate memory",
+    "not enough memory",
+    "STATUS_ALLOC_FAILED",
+)  # PyTorch's own words, all RuntimeErrors
+WORKERS = (
+    "shared memory",
+    "DataLoader worker (pid",
+)  # of processes that load photos: no room, or killed for want of it
 
 
 def keep_freed_memory() -> bool:
@@ -29,13 +38,19 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def out_of_memory(settings: Training) -> Iterator[None]:
-    """Turn the many ways of running out of memory into one error that names the settings to change."""
+    """Turn the many ways of running out of memory into errors that name the settings to change."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        batches = f"batches of {settings.batch_size} photos of {settings.recipe.size} px"
+        if any(words in str(error) for words in WORKERS):
+            raise ModelError(
+                f"a process that loads photos had no memory or was killed ({str(error).splitlines()[0]}); lower workers "
+                f"({settings.workers}; 0: none) or batch_size: each holds two {batches}"
+            ) from error
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not any(w in str(error) for w in NETWORK):
             raise
         raise ModelError(
-            f"out of memory with batches of {settings.batch_size} photos of {settings.recipe.size} px; lower batch_size "
-            "(optimizer.accumulate makes up for it) or recipe.size, or take precision: bf16"
+            f"out of memory with {batches}; lower batch_size (optimizer.accumulate makes up for it) or recipe.size, or "
+            "take precision: bf16"
         ) from error
