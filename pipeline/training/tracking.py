@@ -48,11 +48,12 @@ def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard)
 
 @contextmanager
 def _tensorboard(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
-    """root/tensorboard/<experiment>/<name>: look with `tensorboard --logdir`."""
+    """root/tensorboard/<experiment>/<name>/<fingerprint>: look with `tensorboard --logdir`. The curves of other settings
+    are of other folders."""
     _extra("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(root / "tensorboard" / experiment / card.name))
+    writer = SummaryWriter(str(root / "tensorboard" / experiment / card.name / card.training["fingerprint"]))
 
     def log(row: dict[str, float]) -> None:
         for key, value in _metrics(row):

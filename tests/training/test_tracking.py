@@ -39,7 +39,7 @@ def test_tensorboard_holds_a_curve_per_metric(tmp_path: Path) -> None:
 
     track("tensorboard", tmp_path, ROWS[:1])
     track("tensorboard", tmp_path, ROWS[1:])  # killed and continued
-    events = EventAccumulator(str(tmp_path / "tensorboard" / "toy" / "main"))
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "toy" / "main" / "abc"))
     events.Reload()
     assert sorted(events.Tags()["scalars"]) == ["train_loss", "val_acc"]
     assert [(e.step, e.value) for e in events.Scalars("val_acc")] == [(1, 0.5), (2, 0.75)]
