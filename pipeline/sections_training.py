@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -126,7 +126,10 @@ class Training(Section):
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
     recipe: RecipeSection = RecipeSection()
     epochs: int = Field(30, gt=0)
-    patience: int = Field(0, ge=0, description="stop after this many epochs without a better val macro F1; 0: never")
+    monitor: Literal["macro_f1", "accuracy", "loss"] = Field(
+        "macro_f1", description="the best epoch, which is kept, is the best on val by this"
+    )
+    patience: int = Field(0, ge=0, description="stop after this many epochs without a better one (monitor); 0: never")
     batch_size: int = Field(64, gt=0, description="photos per batch, over all processes together")
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -138,9 +141,9 @@ class Training(Section):
         "uniform", description="balanced: each label as often as any other; square_root: between the two"
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
-    augment: Literal["none", "light", "medium", "strong", "inception", "inat", "randaugment", "trivialaugment"] = (
-        "medium"
-    )
+    augment: Literal[
+        "none", "light", "medium", "strong", "inception", "inat", "aggressive", "randaugment", "trivialaugment"
+    ] = "medium"
     erasing: float = Field(0.0, ge=0, le=1, description="probability that a rectangle of the photo is erased")
     mix: Mix = Mix()
     optimizer: Optimizer = Optimizer()
@@ -160,7 +163,9 @@ class Training(Section):
     workers: int = Field(2, ge=0, description="processes that load photos")
     seed: int | None = Field(None, ge=0, description="of this training alone; none: train_val_split.random_state")
 
-    _warms_up = model_validator(mode="after")(warms_up_in_time)
+    @model_validator(mode="after")
+    def _warms_up(self) -> Training:
+        return warms_up_in_time(self) if self.schedule.name == "warmup_cosine" else self
 
 
 class Cache(Training):
@@ -168,7 +173,16 @@ class Cache(Training):
     threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
     species: int | None = Field(None, gt=0, description="species per window; none: as many as the threshold gives")
     start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
+    windows: int = Field(
+        0, ge=0, description="instead of start_ranks: so many caches, whose windows follow one another"
+    )
     lr: float = Field(2e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> Self:
+        if self.windows and self.start_ranks != [0]:
+            raise ValueError("windows counts the start_ranks itself; give one of the two")
+        return self
 
 
 class Main(Training):

@@ -168,6 +168,7 @@ def test_all_slips_are_told_at_once(refused: Callable[..., str]) -> None:
         ("train_val_split:\n  random_state: -1", "Input should be greater than or equal to 0"),
         ("train_val_split:\n  train_size: 0.8\n  val_size: 0.2", "nothing to test on; lower one of them"),
         ("main:\n  epochs: 3\n  warmup_epochs: 3", "warmup_epochs 3.0 must be below epochs 3"),
+        ("cache:\n  windows: 2\n  start_ranks: [0, 7]", "windows counts the start_ranks itself; give one of the two"),
         (
             "dataset:\n  copy_mode: move",
             "copy_mode (is 'move'): Input should be 'copy', 'hardlink', 'symlink' or 'reflink'",
@@ -252,3 +253,7 @@ def test_main_and_cache_must_decode_alike(tmp_path: Path) -> None:
     path.write_text("main: {recipe: {decode_side: 640}}\n")
     with pytest.raises(ConfigError, match="must agree: a photo is decoded once"):
         load_config(path)
+
+
+def test_warm_up_counts_only_for_the_schedule_that_has_one(load: Callable[..., Config]) -> None:
+    assert load("main:\n  epochs: 1\n  schedule: {name: plateau}").main.epochs == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,18 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     weights = folder / WEIGHTS
     with replacing(weights) as temporary:
         temporary.write_bytes(save(state))  # Python's writing: a full disk is an OSError that names the file
-    write_json(folder / CARD, {**card.to_dict(), "weights_sha256": sha256(weights)})
+    save_card(folder, replace(card, weights_sha256=sha256(weights)))
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Write the card alone; it names the hash of the weights that stand there."""
+    write_json(folder / CARD, card.to_dict())
+
+
+def is_intact(folder: Path, card: ModelCard) -> bool:
+    """Whether the folder's weights are those that its card describes."""
+    weights = folder / WEIGHTS
+    return weights.is_file() and sha256(weights) == card.weights_sha256
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -120,7 +131,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
 
     card = read_card(folder)
     weights = folder / WEIGHTS
-    if not weights.is_file() or sha256(weights) != card.weights_sha256:
+    if not is_intact(folder, card):
         raise ModelError(f"{weights} is missing or not the file that model.json describes; train again")
     network = build(card.architecture, len(card.labels), card.arguments)
     if card.pruning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.console import log
-from pipeline.errors import LabelSpaceError
+from pipeline.errors import ConfigError, LabelSpaceError
 from pipeline.files import write_csv
-from pipeline.models.checkpoint import ModelCard, save_model
+from pipeline.models.checkpoint import CARD, ModelCard, is_intact, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
 from pipeline.sections_training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
 from pipeline.training.data import EpochOrder, Photos, loader, mix, sampling_weights
-from pipeline.training.epoch import Learner, Teacher, evaluate, one_epoch
+from pipeline.training.epoch import Learner, Teacher, check_finite, evaluate, one_epoch
 from pipeline.training.freezing import freeze
 from pipeline.training.losses import criterion
 from pipeline.training.memory import out_of_memory
@@ -31,16 +32,18 @@ from pipeline.training.optimisation import Optimisation
 from pipeline.training.state import State, load_last, save_last
 
 VAL_BATCH = 128
+MONITORED = {"macro_f1": ("val_macro_f1", 1), "accuracy": ("val_acc", 1), "loss": ("val_loss", -1)}  # 1: more is better
 
 
 def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training, train_set: Photos, val_set: Photos,
           teachers: Sequence[Teacher] = (), on_epoch: Callable[[dict[str, float]], None] | None = None) -> ModelCard:  # fmt: skip
-    """Train `network` into the model folder; returns the card of the best epoch by macro F1 on val.
+    """Train `network` into the model folder; returns the card of the best epoch on val (`monitor`).
 
     Written on the way: last.pt (to go on), training_metrics.csv (one row per epoch), and the model folder itself.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     counts = _photos_per_label(card, train_set, val_set)
+    _check_shares(card.name, min(settings.batch_size, len(train_set)))
     order = EpochOrder(len(train_set), card.seed, True, sampling_weights(train_set.labels, settings.sampler))
     batches, val_batches = (
         loader(photos, how, size, settings.workers, distributed.rank(), distributed.world())
@@ -49,13 +52,16 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
             (val_set, EpochOrder(len(val_set), card.seed, False), VAL_BATCH),
         )
     )
-    learner, judged = _learner(network, card, settings, len(batches), counts, teachers, device)
+    with out_of_memory(settings):
+        learner, judged = _learner(network, card, settings, len(batches), counts, teachers, device)
     network, optimisation, average = learner.model.network, learner.optimisation, learner.average
     classifier, learnable = head(network), {name for name, p in network.named_parameters() if p.requires_grad}
     state = load_last(folder / "last.pt", network, optimisation, average, card)
+    if not _best_stands(folder):
+        state.best = -math.inf
     while state.epoch < settings.epochs:
         if settings.patience and state.epoch - 1 - state.best_epoch >= settings.patience:
-            log.info("%s: no better val macro F1 for %d epochs, stopping", card.name, settings.patience)
+            log.info("%s: no better val %s for %d epochs, stopping", card.name, settings.monitor, settings.patience)
             break
         start, order.epoch = time.monotonic(), state.epoch
         if freeze(network, learnable, classifier, settings.freeze, state.epoch) or learner.parallel is learner.model:
@@ -66,9 +72,11 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
             trained, unread = one_epoch(learner, batches, len(train_set), state.epoch)
             distributed.same_statistics(judged)
             measured, unread_val = evaluate(judged, val_batches, len(val_set), card.labels, counts, device)
+        # the last step of an epoch may break the weights: no loss of the epoch tells
+        check_finite(measured["val_loss"], f"{card.name}: the val loss of epoch {state.epoch + 1}", settings)
         row = {"epoch": state.epoch + 1.0, **trained, **measured, "seconds": time.monotonic() - start}
         optimisation.schedule.after_epoch(row["val_loss"])
-        card = _keep(folder, judged.network, card, row, state)
+        card = _keep(folder, judged.network, card, row, settings, state)
         state.epoch += 1
         state.unreadable = sorted({*state.unreadable, *unread, *unread_val})
         if distributed.is_writer():
@@ -98,12 +106,22 @@ def _learner(network: nn.Module, card: ModelCard, settings: Training, batches: i
     return learner, Deployable(average.network, card.recipe).to(device) if average else model
 
 
+def _check_shares(name: str, batch: int) -> None:
+    """Refuse batches that leave a process without photos to learn from: the others would wait for it for ever."""
+    processes = distributed.world()
+    if processes > 1 and batch < 2 * processes:
+        raise ConfigError(
+            f"{name}: batches of {batch} photos are too small for {processes} processes, each of which learns from two "
+            "at least; raise batch_size or start fewer processes"
+        )
+
+
 def _photos_per_label(card: ModelCard, train_set: Photos, val_set: Photos) -> NDArray[np.int64]:
     """Photos to train on per label; labels that a part lacks are told of, those that the model lacks are refused."""
     for part, photos in (("train", train_set), ("val", val_set)):
-        if photos.labels.min() < 0 or photos.labels.max() >= len(card.labels):
+        if (outside := photos.labels[(photos.labels < 0) | (photos.labels >= len(card.labels))]).size:
             raise LabelSpaceError(
-                f"{card.name}: the {part} part has label {photos.labels.max()}, the model has {len(card.labels)} labels; "
+                f"{card.name}: the {part} part has label {outside[0]}, the model has labels 0 to {len(card.labels) - 1}; "
                 "run dataset_orchestrator.py again"
             )
         absent = [name for i, name in enumerate(card.labels.names) if not (photos.labels == i).any()]
@@ -115,16 +133,23 @@ def _photos_per_label(card: ModelCard, train_set: Photos, val_set: Photos) -> ND
     return np.bincount(train_set.labels, minlength=len(card.labels))
 
 
-def _keep(folder: Path, network: nn.Module, card: ModelCard, row: dict[str, float], state: State) -> ModelCard:
+def _keep(folder: Path, network: nn.Module, card: ModelCard, row: dict[str, float], settings: Training,
+          state: State) -> ModelCard:  # fmt: skip
     """Note the epoch, and write the model folder where it is the best so far."""
     state.history.append(row)
-    if row["val_macro_f1"] <= state.best:
+    key, sign = MONITORED[settings.monitor]
+    if sign * row[key] <= state.best:
         return card
-    state.best, state.best_epoch = row["val_macro_f1"], state.epoch
+    state.best, state.best_epoch = sign * row[key], state.epoch
     card = replace(card, metrics={key: value for key, value in row.items() if key.startswith("val_")})
     if distributed.is_writer():
         save_model(folder, network, replace(card, training={**card.training, "epoch": state.epoch + 1}))
     return card
+
+
+def _best_stands(folder: Path) -> bool:
+    """Whether the best epoch's model is there; a kill between its weights and its card has written the former one over."""
+    return (folder / CARD).is_file() and is_intact(folder, read_card(folder))
 
 
 def _tell(card: ModelCard, row: dict[str, float], settings: Training, state: State) -> None:

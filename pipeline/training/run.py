@@ -12,13 +12,13 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.console import log
-from pipeline.dataset.labelling import ranked
 from pipeline.dataset.manifest import Manifest, learnt_manifest
+from pipeline.dataset.windows import cache_labels, start_ranks
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.files import digest, safe_name
-from pipeline.labels import LabelSpace, window
-from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
+from pipeline.labels import LabelSpace
+from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_card
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, resolve, scaling
 from pipeline.models.reuse import reuse, weights_hash
@@ -29,18 +29,18 @@ from pipeline.training.epoch import Teacher
 from pipeline.training.loop import train
 from pipeline.training.losses import folding
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.packed import Packed, pack
+from pipeline.training.packed import Packed, pack, remove_others
 from pipeline.training.tracking import tracking
 
 
-def train_role(config: Config, role: str, start_ranks: list[int] | None = None) -> list[Path]:
+def train_role(config: Config, role: str, starts: list[int] | None = None) -> list[Path]:
     """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
     keep_freed_memory()
     with distributed.processes():
         manifest = learnt_manifest(config)
         if role == "main":
             return [_train_one(config, manifest, _card(config, manifest, config.main, "main"), config.main)]
-        starts = start_ranks if start_ranks is not None else config.cache.start_ranks
+        starts = start_ranks(config, manifest) if starts is None else starts
         cards = [_cache_card(config, manifest, start) for start in starts]
         return [_train_one(config, manifest, card, config.cache) for card in cards]
 
@@ -77,11 +77,7 @@ def left_out(folders: Sequence[Path]) -> int:
 
 def _cache_card(config: Config, manifest: Manifest, start: int) -> ModelCard:
     threshold = None if config.cache.species else config.cache_threshold
-    if config.labels.mode == "binary":
-        labels = window(manifest.labels.names, 1, start)
-    else:
-        ranking, n = ranked(config.labels, manifest.composition(), threshold or 1.0)
-        labels = window(ranking, config.cache.species or n, start)
+    labels = cache_labels(config, manifest, start)
     card = _card(config, manifest, config.cache, "cache", labels)
     return replace(card, name=config.cache_name(start), window=(start, len(labels) - 1), threshold=threshold)
 
@@ -143,14 +139,14 @@ def _network(card: ModelCard, settings: Training) -> nn.Module:
 
 
 def _finish(folder: Path, last: ModelCard) -> None:
-    best, card = load_model(folder)
+    card = read_card(folder)
     unreadable = {key: last.training[key] for key in ("unreadable",) if key in last.training}
-    save_model(folder, best, replace(card, training={**card.training, **unreadable, "finished": True}))
+    save_card(folder, replace(card, training={**card.training, **unreadable, "finished": True}))
     (folder / "last.pt").unlink(missing_ok=True)
 
 
 def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
-    if overwrite:
+    if overwrite and not _is_under_way(folder, card):
         for name in ("last.pt", CARD):
             (folder / name).unlink(missing_ok=True)
         return False
@@ -169,11 +165,22 @@ def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
     return bool(known["finished"])
 
 
+def _is_under_way(folder: Path, card: ModelCard) -> bool:
+    """Whether a killed training of these very settings left something to go on with."""
+    try:
+        known = read_card(folder).training
+    except ModelError:
+        return False
+    return known.get("fingerprint") == card.training["fingerprint"] and not known["finished"]
+
+
 def _fingerprint(config: Config, card: ModelCard, settings: Training) -> dict[str, Any]:
     """All that the trained weights depend on; workers do not change them. Defaults are left out, so that a new setting
     of a later version does not disown what is trained."""
     told = settings.model_dump(
-        mode="json", exclude={"workers", "start_ranks", "threshold", "species", "tracking"}, exclude_defaults=True
+        mode="json",
+        exclude={"workers", "start_ranks", "windows", "threshold", "species", "tracking"},
+        exclude_defaults=True,
     )
     told |= {"model": settings.model, "labels": card.labels.hash, "manifest": card.data_hash, "seed": card.seed}
     if isinstance(settings.pretrained, Path):
@@ -204,8 +211,14 @@ def _photos(config: Config, manifest: Manifest, split: str, card: ModelCard, set
 
 def _packed(config: Config, manifest: Manifest, split: str, paths: list[Path], decode_side: int, side: int) -> Packed:
     known = {"manifest": manifest.hash, "split": split}
-    name = f"{split}_{digest([known, decode_side, side])}.rgb"
-    return distributed.from_writer(lambda: pack(config.output / "packed" / name, paths, known, decode_side, side))
+    place = config.output / "packed" / manifest.hash
+    name = f"{split}_{digest([known, decode_side, side])}.arrow"
+
+    def write() -> Packed:
+        remove_others(place)
+        return pack(place / name, paths, known, decode_side, side)
+
+    return distributed.from_writer(write)
 
 
 def _teacher_folder(config: Config, card: ModelCard, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from pipeline.training.optimisation import Optimisation
 
 @dataclass
 class State:
-    """Epochs done, the best val macro F1 with its epoch (from 0), a row of metrics per epoch, photos left out and why."""
+    """Epochs done; how good the best one was (more is better) and which (from 0); a row of metrics per epoch; photos left
+    out and why."""
 
     epoch: int = 0
-    best: float = -1.0
+    best: float = -math.inf
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from conftest import draw_photo
 from pipeline.dataset.verify import check_unreadable
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError
-from pipeline.training.data import EpochOrder, Photos, loader, mix, sampling_weights
+from pipeline.training.data import EpochOrder, Photos, Shares, loader, mix, sampling_weights
 
 RECIPE = Recipe(size=32, decode_side=64)
 
@@ -168,3 +168,14 @@ def test_more_than_one_percent_unreadable_is_an_error() -> None:
         check_unreadable(reasons, 299)
     with pytest.raises(DataError):
         check_unreadable(reasons, 1000, whole=True)
+
+
+@pytest.mark.parametrize(
+    ("photos", "batch", "processes"), [(26, 8, 4), (26, 64, 4), (25, 12, 4), (64, 8, 4), (9, 4, 1)]
+)
+def test_every_process_gets_as_many_batches_of_two_photos_at_least(photos: int, batch: int, processes: int) -> None:
+    shares = [list(Shares(EpochOrder(photos, 0, True), batch, rank, processes)) for rank in range(processes)]
+    assert len({len(one) for one in shares}) == 1
+    assert min(len(part) for one in shares for part in one) >= 2
+    indexes = [index for one in shares for part in one for _, index, _ in part]
+    assert len(indexes) == len(set(indexes)) > photos - 2 * processes

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.edge.recipe import Recipe
-from pipeline.errors import DataError, LabelSpaceError, ModelError
+from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
 from pipeline.labels import LabelSpace
-from pipeline.models.checkpoint import ModelCard, read_card
+from pipeline.models.checkpoint import ModelCard, is_intact, read_card
 from pipeline.models.deployable import Deployable
 from pipeline.sections_training import Training
 from pipeline.training.data import EpochOrder, loader
@@ -100,7 +100,10 @@ def test_metrics_have_one_row_per_epoch_and_the_rate_of_its_last_step(run: Run, 
         "lr",
         "val_loss",
         "val_acc",
+        "val_top5_acc",
         "val_macro_f1",
+        "val_macro_precision",
+        "val_macro_recall",
         "val_f1_tail",
     ]
     assert table["epoch"].tolist() == [1, 2, 3]
@@ -123,10 +126,18 @@ def test_best_epoch_by_macro_f1_is_the_one_kept(run: Run, tmp_path: Path) -> Non
     assert all(torch.equal(kept[name], states[best][name]) for name in kept)
     assert read_card(tmp_path / "model").training["epoch"] == best + 1
     assert read_card(tmp_path / "model").metrics == card.metrics
-    assert card.metrics == pytest.approx(
-        table.iloc[best][["val_loss", "val_acc", "val_macro_f1", "val_f1_tail"]].to_dict(), rel=1e-5
-    )
+    assert card.metrics == pytest.approx(table.iloc[best].filter(like="val_").to_dict(), rel=1e-5)
     assert 0 < best + 1 < 6  # else the test would not tell best from last
+
+
+@pytest.mark.parametrize(("monitor", "column", "sign"), [("accuracy", "val_acc", 1), ("loss", "val_loss", -1)])
+def test_best_epoch_is_chosen_by_what_is_monitored(
+    run: Run, tmp_path: Path, monitor: str, column: str, sign: int
+) -> None:
+    run(epochs=6, lr=0.2, monitor=monitor, patience=2)
+    values = sign * metrics(tmp_path / "model")[column]
+    assert read_card(tmp_path / "model").training["epoch"] == int(values.to_numpy().argmax()) + 1
+    assert len(values) == min(6, int(values.to_numpy().argmax()) + 3)
 
 
 @pytest.mark.parametrize(("epochs_before", "ema"), [(1, 0.0), (2, 0.0), (1, 0.9)])
@@ -173,6 +184,20 @@ def test_training_killed_after_any_write_ends_the_same(
         same_end(tmp_path / f"killed{stop[0]}", tmp_path / "undisturbed")
 
 
+def test_best_model_that_a_kill_left_with_other_weights_is_made_anew(run: Run, tmp_path: Path) -> None:
+    def kill(row: dict[str, float]) -> None:
+        raise Killed
+
+    still: dict[str, Any] = {"epochs": 3, "lr": 1e-12, "weight_decay": 0}  # so that no later epoch is better
+    with pytest.raises(Killed):
+        run(net=Constant(1, 0, 0, 0), on_epoch=kill, **still)
+    folder = tmp_path / "model"
+    save_file({"of": torch.ones(1)}, folder / "weights.safetensors")  # where a GPU's next epoch would not end the same
+    run(net=Constant(1, 0, 0, 0), **still)
+    assert read_card(folder).training["epoch"] == 2
+    assert is_intact(folder, read_card(folder))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_workers_do_not_change_the_result(run: Run, tmp_path: Path, dropout: float) -> None:
     for name, workers in (("alone", 0), ("helped", 2)):
@@ -204,7 +229,7 @@ def test_patience_stops_a_training_that_gets_no_better(
     run(net=Constant(1, 0, 0, 0), epochs=9, patience=2)
     assert metrics(tmp_path / "model")["epoch"].tolist() == [1, 2, 3]
     assert read_card(tmp_path / "model").training["epoch"] == 1
-    assert "main: no better val macro F1 for 2 epochs, stopping" in lines()
+    assert "main: no better val macro_f1 for 2 epochs, stopping" in lines()
     run(net=Constant(1, 0, 0, 0), epochs=9, patience=2)  # killed just then, the same command stops again
     assert metrics(tmp_path / "model")["epoch"].tolist() == [1, 2, 3]
 
@@ -308,9 +333,22 @@ def test_evaluation_counts_every_label_in_macro_f1(coloured: Path) -> None:
     assert not unreadable
     share = VAL["Bombus"] / sum(VAL.values())
     assert found["val_acc"] == pytest.approx(share)
+    assert found["val_top5_acc"] == 1
     assert found["val_macro_f1"] == pytest.approx(2 * share / (1 + share) / 4)
+    assert found["val_macro_precision"] == pytest.approx(share / 4)
+    assert found["val_macro_recall"] == pytest.approx(1 / 4)
     probability = np.exp([5, 0]) / (np.exp(5) + 3)
     assert found["val_loss"] == pytest.approx(-share * np.log(probability[0]) - (1 - share) * np.log(probability[1]))
+
+
+def test_the_five_best_answers_count_a_photo_that_the_best_one_misses(coloured: Path) -> None:
+    labels = LabelSpace((*LABELS.names, "Vanessa", "Pieris"))
+    _, val = sets(coloured, labels=labels)
+    batches = loader(val, EpochOrder(len(val), 0, shuffle=False), 5, 0)
+    model = Deployable(Constant(0, 1, 2, 3, 4, 5), RECIPE)
+    found, _ = evaluate(model, batches, len(val), labels, np.ones(6, int), torch.device("cpu"))
+    assert found["val_acc"] == 0
+    assert found["val_top5_acc"] == pytest.approx(1 - VAL["Apis"] / sum(VAL.values()))
 
 
 def test_progress_lines_tell_what_was_reached(run: Run, lines: Callable[[], list[str]]) -> None:
@@ -387,11 +425,30 @@ class Turns(nn.Module):
 
 
 def test_loss_that_is_no_number_names_the_batch_and_keeps_the_checkpoint_before(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"main: the loss of epoch 2, batch 3 is not finite; lower lr \(0\.02\)"):
+    with pytest.raises(
+        ModelError, match=r"main: the loss of epoch 2, batch 3 is not finite; lower lr \(0\.02\) and train anew with"
+    ):
         run(net=Turns(sum(TRAIN.values()) + 12))
     assert torch.load(tmp_path / "model" / "last.pt", weights_only=True)["state"]["epoch"] == 1
     assert read_card(tmp_path / "model").training["epoch"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in last_weights(tmp_path / "model").values())
+
+
+def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(run: Run, tmp_path: Path) -> None:
+    whole = sum(TRAIN.values())
+    with pytest.raises(ModelError, match=r"main: the val loss of epoch 1 is not finite; lower lr \(1e\+30\)"):
+        run(lr=1e30, batch_size=whole)
+    assert not list(tmp_path.glob("model/*"))
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(2, 4), (7, 4), (64, 14)])
+def test_batch_too_small_for_the_processes_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, batch: int, processes: int
+) -> None:
+    monkeypatch.setattr("pipeline.training.distributed.world", lambda: processes)
+    found = min(batch, sum(TRAIN.values()))
+    with pytest.raises(ConfigError, match=f"main: batches of {found} photos are too small for {processes} processes"):
+        run(batch_size=batch)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +457,7 @@ def test_loss_that_is_no_number_names_the_batch_and_keeps_the_checkpoint_before(
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_out_of_memory_says_which_settings_need_less(run: Run, failure: Exception) -> None:
@@ -407,6 +465,28 @@ def test_out_of_memory_says_which_settings_need_less(run: Run, failure: Exceptio
         ModelError, match=r"out of memory with batches of 6 photos of 160 px; lower batch_size .*recipe\.size"
     ):
         run(net=Turns(6, failure))
+
+
+def test_network_that_finds_no_room_on_the_device_is_out_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Deployable, "to", full)
+    with pytest.raises(ModelError, match="out of memory with batches of 6 photos of 160 px; lower batch_size"):
+        run()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unable to allocate shared memory(shm) for file </torch_9>: No space left on device (28)",
+        "DataLoader worker (pid 9) is killed by signal: Killed. \nTo see more",
+    ],
+)
+def test_memory_of_the_processes_that_load_photos_is_their_number(run: Run, said: str) -> None:
+    first = re.escape(said.splitlines()[0])
+    with pytest.raises(ModelError, match=rf"no memory or was killed \({first}\); lower workers \(0; 0: none\)"):
+        run(net=Turns(6, RuntimeError(said)))
 
 
 def test_other_failures_of_the_network_are_not_called_out_of_memory(run: Run) -> None:
@@ -418,8 +498,11 @@ def test_label_out_of_range_is_refused(tmp_path: Path, coloured: Path) -> None:
     train_set, val_set = sets(coloured)
     train_set.labels = train_set.labels + 1
     with pytest.raises(
-        LabelSpaceError, match="main: the train part has label 4, the model has 4 labels; run dataset_orch"
+        LabelSpaceError, match="main: the train part has label 4, the model has labels 0 to 3; run dataset_orch"
     ):
+        train(tmp_path, network(), CARD, settings(), train_set, val_set)
+    train_set.labels = train_set.labels - 2
+    with pytest.raises(LabelSpaceError, match="main: the train part has label -1, the model has labels 0 to 3"):
         train(tmp_path, network(), CARD, settings(), train_set, val_set)
 
 

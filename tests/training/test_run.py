@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from safetensors.torch import save_file
 import train as script
 from pipeline.config import Config
 from pipeline.dataset.manifest import experiment_manifest, learnt_manifest, read_manifest, write_manifest
+from pipeline.dataset.windows import start_ranks
 from pipeline.errors import ConfigError, DataError, LabelSpaceError, ModelError
+from pipeline.evaluation.predict import stage_names
 from pipeline.files import sha256
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import load_model, read_card, save_model
@@ -89,6 +92,22 @@ def test_every_window_of_the_config_is_trained(toy: Toy) -> None:
     assert [read_card(folder).labels.names[0] for folder in folders] == ["Bombus", "Apis"]
 
 
+def test_windows_follow_one_another_whatever_the_threshold(toy: Toy) -> None:
+    for threshold, names in (
+        (0.5, ["cache_0.5_0", "cache_0.5_2", "main"]),
+        (0.4, ["cache_0.4_0", "cache_0.4_1", "main"]),
+    ):
+        config = toy("cache.windows=2", f"cache.threshold={threshold}")
+        assert stage_names(config) == names
+    assert [folder.name for folder in train_role(toy(*QUICK, "cache.windows=2"), "cache")] == [
+        "cache_0.5_0",
+        "cache_0.5_2",
+    ]
+    assert start_ranks(toy("cache.windows=3", "cache.species=1")) == [0, 1, 2]
+    with pytest.raises(ConfigError, match="windows counts the start_ranks itself; give one of the two"):
+        toy("cache.windows=2", "cache.start_ranks=[0, 2]")
+
+
 def test_window_beyond_the_last_rank_is_refused(toy: Toy) -> None:
     with pytest.raises(LabelSpaceError, match="start_rank 4 is outside the 4 ranked species"):
         train_role(toy(*QUICK), "cache", [4])
@@ -156,6 +175,25 @@ def test_overwrite_trains_anew(toy: Toy) -> None:
     train_role(toy(*QUICK, "main.lr=0.01", "global.overwrite=true"), "main")
     assert read_card(folder).training["settings"]["lr"] == 0.01
     assert sorted(contents(folder)) == ["model.json", "training_metrics.csv", "weights.safetensors"]
+
+
+def test_overwriting_training_that_was_killed_goes_on(toy: Toy, lines: Callable[[], list[str]]) -> None:
+    settings = ("main.epochs=3", "global.overwrite=true")
+    (whole,) = train_role(toy(*settings, "experiment=whole"), "main")
+    config = toy(*settings, "experiment=killed")
+
+    def killed(row: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("pipeline.training.run.tracking", lambda *_: nullcontext(killed))
+        train_role(config, "main")
+    lines()
+    (folder,) = train_role(config, "main")
+    assert "main: going on after epoch 1" in lines()
+    assert sha256(folder / "weights.safetensors") == sha256(whole / "weights.safetensors")
+    train_role(config, "main")
+    assert not any("going on" in line for line in lines())  # a finished one is trained anew
 
 
 def test_training_killed_outright_is_continued_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
