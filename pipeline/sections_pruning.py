@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.sections import Section
-from pipeline.sections_training import warms_up_in_time
+from pipeline.sections_training import check_warm_up
 
 
 class Retrain(Section):
@@ -20,7 +20,10 @@ class Retrain(Section):
         "unpruned", description="unpruned: the model that was pruned; or a model's name; none: as in main or cache"
     )
 
-    _warms_up = model_validator(mode="after")(warms_up_in_time)
+    @model_validator(mode="after")
+    def _warms_up(self) -> Self:
+        check_warm_up(self.warmup_epochs, self.epochs)
+        return self
 
 
 class Prune(Section):

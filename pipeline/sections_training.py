@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.sections import Section
 
 
-class _Warming(Protocol):
-    epochs: int
-    warmup_epochs: float
-
-
-S = TypeVar("S", bound=_Warming)
-
-
-def warms_up_in_time(section: S) -> S:
-    """Refuse a warm-up that ends after the training; a validator of the sections that have one."""
-    if section.warmup_epochs >= section.epochs:
-        raise ValueError(f"warmup_epochs {section.warmup_epochs} must be below epochs {section.epochs}")
-    return section
+def check_warm_up(warmup_epochs: float, epochs: int) -> None:
+    """Refuse a warm-up that ends after the training."""
+    if warmup_epochs >= epochs:
+        raise ValueError(f"warmup_epochs {warmup_epochs} must be below epochs {epochs}")
 
 
 class RecipeSection(Section):
@@ -164,8 +155,10 @@ class Training(Section):
     seed: int | None = Field(None, ge=0, description="of this training alone; none: train_val_split.random_state")
 
     @model_validator(mode="after")
-    def _warms_up(self) -> Training:
-        return warms_up_in_time(self) if self.schedule.name == "warmup_cosine" else self
+    def _warms_up(self) -> Self:
+        if self.schedule.name == "warmup_cosine":
+            check_warm_up(self.warmup_epochs, self.epochs)
+        return self
 
 
 class Cache(Training):
