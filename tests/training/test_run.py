@@ -95,7 +95,7 @@ def test_every_window_of_the_config_is_trained(toy: Toy) -> None:
 def test_windows_follow_one_another_whatever_the_threshold(toy: Toy) -> None:
     for threshold, names in (
         (0.5, ["cache_0.5_0", "cache_0.5_2", "main"]),
-        (0.4, ["cache_0.4_0", "cache_0.4_1", "main"]),
+        (0.85, ["cache_0.85_0", "cache_0.85_3", "main"]),
     ):
         config = toy("cache.windows=2", f"cache.threshold={threshold}")
         assert stage_names(config) == names
