@@ -18,7 +18,7 @@ MEASURES = {  # each on N test photos
     "speed": "time N test photos, on one thread",
     "stress": "blur, noise, JPEG and darkness at 5 levels on N test photos",
     "tta": "nine views averaged against one, on N test photos",
-    "features": "N test photos placed by main's logits (PCA, t-SNE, UMAP), on a page",
+    "features": "N test photos placed by main's features (PCA, t-SNE, UMAP), on a page",
 }
 
 

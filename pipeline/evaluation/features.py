@@ -1,41 +1,61 @@
-"""What main sees as alike: its logits in two dimensions (PCA, t-SNE, UMAP) on a page that shows the photo of a point."""
+"""What main sees as alike: its features in two dimensions (PCA, t-SNE, UMAP) on a page that shows the photo of a point."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from pipeline.config import Config
-from pipeline.console import log
+from pipeline.console import log, progress
+from pipeline.edge.errors import UnreadableImage
+from pipeline.edge.recipe import Recipe, decode, preprocess
+from pipeline.errors import DataError
 from pipeline.evaluation.charts import COLOURS
 from pipeline.evaluation.experiment import basis
 from pipeline.evaluation.stress import seeded_part
 from pipeline.evaluation.tables import judge
-from pipeline.files import write_csv, write_text
+from pipeline.files import write_csv, write_parquet, write_text
+from pipeline.models.checkpoint import load_model
+from pipeline.models.deployable import Deployable
+from pipeline.models.registry import head
 from pipeline.pages import render, thumbnail
 
 PERPLEXITY, NEIGHBOURS, MIN_DIST = 50, 30, 0.05
+KEPT = 0.95
 MAPS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def features(config: Config, photos: int) -> pd.DataFrame:
-    """Map `photos` seeded test photos; writes evaluation/features.csv and features.html. Colours: the commonest species."""
+    """Map `photos` seeded test photos by the features of the fp32 network; answers are the stored ones. Colours: the
+    commonest species. Writes features.html, evaluation/features.csv and, with the vectors, evaluation/features.parquet.
+    """
     tables, _ = seeded_part(config, photos)
     judged = judge(tables[-1])
+    network, card = load_model(config.models / tables[-1].name)
+    if card.weights_sha256 != tables[-1].card["weights_sha256"]:
+        raise DataError(
+            f"{card.name} was trained on after its export; run quantize.py and eval.py with this --config again"
+        )
+    files = [config.paths.dst_dataset / path for path in judged.rows["image_path"]]
+    vectors = embed(Deployable(network, card.recipe), card.recipe, files)
     table = judged.rows[["image_path", "species"]].assign(answer=judged.names(judged.answers), right=judged.right)
-    found = project(tables[-1].logits, config.seed)
+    found = project(vectors, config.seed)
     if "umap" not in found:
         log.info("features  no UMAP, which is one more package: pip install 'ommatidia[umap]'")
     for name, places in found.items():
         table[[f"{name}_x", f"{name}_y"]] = places
-    write_csv(config.output / "evaluation" / "features.csv", table.assign(basis=basis(config)))
+    told, target = table.assign(basis=basis(config)), config.output / "evaluation" / "features.csv"
+    write_parquet(target.with_suffix(".parquet"), told.assign(vector=list(vectors)))
+    write_csv(target, told)
     common = table["species"].value_counts().index[: len(COLOURS)].tolist()
     colour = dict(zip(common, COLOURS, strict=False))
     page = render(
@@ -51,21 +71,40 @@ def features(config: Config, photos: int) -> pd.DataFrame:
     return table
 
 
-def project(logits: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float64]]:
+def embed(model: Deployable, recipe: Recipe, files: Sequence[Path]) -> NDArray[np.float32]:
+    """What the classifier of the network is given for each photo, (photos, features)."""
+    found: list[NDArray[np.float32]] = []
+    classifier = model.network.get_submodule(head(model.network)[0].removesuffix("."))
+    hook = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0].flatten().numpy()))
+    try:
+        for file in progress(files, len(files), "features"):
+            pixels = preprocess(decode(file, recipe.decode_side), recipe)
+            with torch.no_grad():
+                model.eval()(torch.from_numpy(pixels.copy())[None])
+    except UnreadableImage as error:
+        raise DataError(f"{file}: {error}") from error
+    finally:
+        hook.remove()
+    return np.stack(found)
+
+
+def project(vectors: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float64]]:
     """PCA, t-SNE (van der Maaten & Hinton, JMLR 2008) and, where umap-learn is installed, UMAP (McInnes et al., 2018), each
-    (photos, 2), scaled to [0, 1]. A logit's common shift, which no probability sees, is taken away first."""
-    centred = logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
-    near = min(PERPLEXITY, max(1.0, (len(logits) - 1) / 3))
+    (photos, 2), scaled to [0, 1]. The last two see the principal components that hold KEPT of the variance."""
+    pca = PCA(random_state=seed).fit(vectors.astype(np.float64))
+    components = pca.transform(vectors)
+    kept = components[:, : max(2, int(np.searchsorted(pca.explained_variance_ratio_.cumsum(), KEPT)) + 1)]
+    near = min(PERPLEXITY, max(1.0, (len(vectors) - 1) / 3))
     found = {
-        "pca": PCA(2, random_state=seed).fit_transform(centred),
-        "tsne": TSNE(2, perplexity=near, init="pca", random_state=seed).fit_transform(centred),
+        "pca": components[:, :2],
+        "tsne": TSNE(2, perplexity=near, init="pca", random_state=seed).fit_transform(kept),
     }
     if find_spec("umap"):
         from umap import UMAP  # slow to import
 
-        near = max(2, min(NEIGHBOURS, len(logits) - 1))
+        near = max(2, min(NEIGHBOURS, len(vectors) - 1))
         umap = UMAP(near, min_dist=MIN_DIST, init="pca", random_state=seed, n_jobs=1)
-        found["umap"] = umap.fit_transform(centred)
+        found["umap"] = umap.fit_transform(kept)
     return {name: (xy - xy.min(axis=0)) / np.maximum(np.ptp(xy, axis=0), 1e-12) for name, xy in found.items()}
 
 
