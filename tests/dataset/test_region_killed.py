@@ -15,6 +15,7 @@ import pytest
 from killing import MOMENTS, files, killed_at, moments_of
 from sources.server import Answer, Server, check_list_page
 from sources.snapshot import PHOTOS, write_snapshot
+from sources.test_darwin_core import write as write_archive
 from sources.test_download import jpeg
 
 from pipeline.config import load_config
@@ -49,6 +50,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "check_list": {"region": {"source": "check_list"}},
     "inaturalist_api": {"region": {"source": "inaturalist_api", "place_id": 7}},
     "open_data": {"region": {"source": "open_data", "box": [1, 43, 2, 44], "memory_gb": 0.5}},
+    "species_list": {"region": {"source": "species_list"}},
+    "darwin_core": {"region": {"source": "darwin_core"}},
 }
 
 
@@ -61,6 +64,11 @@ def write_config(root: Path, source: str, server: Server) -> Path:
     if source == "open_data":
         region |= {"file": str(write_snapshot(root.parent / "snapshot"))}
         region |= {"photos": {"download": True, "url": f"{server.url}/photos"}}
+    if source == "species_list":
+        region |= {"file": str(root.parent / "list.csv")}
+        (root.parent / "list.csv").write_text("group,species,count\nAves,Pica pica,7\nInsecta,Apis mellifera,3\n")
+    if source == "darwin_core":
+        region |= {"file": str(write_archive(root.parent / "gbif.zip"))}
     crawl = {"base_url": f"{server.url}/list?page=", "delay_between_requests": 0.0001}
     root.mkdir()
     (root / "tiny.yaml").write_text(json.dumps({"paths": paths, "web_crawl": crawl, "region": region}))
@@ -69,7 +77,14 @@ def write_config(root: Path, source: str, server: Server) -> Path:
 
 @pytest.mark.parametrize(
     ("source", "stage", "requests"),
-    [("check_list", "region", 8), ("inaturalist_api", "region", 2), ("open_data", "download", 6)],
+    [
+        ("check_list", "region", 8),
+        ("inaturalist_api", "region", 2),
+        ("open_data", "region", 0),
+        ("open_data", "download", 6),
+        ("species_list", "region", 0),
+        ("darwin_core", "region", 0),
+    ],
 )
 def test_killed_at_twenty_moments_it_ends_as_if_it_had_not_been(
     server: Server, tmp_path: Path, source: str, stage: str, requests: int
