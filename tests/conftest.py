@@ -75,6 +75,16 @@ def make_config(tmp_path: Path, photos: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
+def region(tmp_path: Path) -> Path:
+    """A species list: three of the six species of the tiny folder, and one that has no photo."""
+    path = tmp_path / "region.json"
+    path.write_text(
+        json.dumps({"Aves": ["Ardea alba"], "Insecta": ["Apis mellifera", "Pieris rapae", "Mantis religiosa"]})
+    )
+    return path
+
+
+@pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """The log lines since the last call."""
     caplog.set_level(logging.INFO, "ommatidia")
