@@ -51,10 +51,15 @@ def every_figure(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     systems |= {f"cascade {precision}": _flat(cascade) for precision, cascade in metrics["cascade"].items()}
     names = [name.removesuffix("_95") for figures in systems.values() for name in figures if name.endswith("_95")]
     return [
-        {"figure": name.replace("_", " ").replace(" minus ", " − ")}
-        | {system: told(figures, name) for system, figures in systems.items()}
+        {"figure": _spelt(name)} | {system: told(figures, name) for system, figures in systems.items()}
         for name in dict.fromkeys(names)
     ]
+
+
+def _spelt(name: str) -> str:
+    """The figure's name for a person; a stage before it keeps its own."""
+    stage, colon, figure = name.rpartition(": ")
+    return stage + colon + figure.replace("_", " ").replace(" minus ", " − ")
 
 
 def _flat(cascade: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_the_report_tells_every_headline_figure_and_fetches_nothing(reported: Ex
     assert sum(address.startswith("data:image/png") for address in page.fetched) >= 20  # each picture, and its link
     metrics = json.loads((output / "metrics.json").read_text())
     cascade = metrics["cascade"]["int8"]
+    assert "cache_0.5_0: hit rate" in page.seen
     for name in ("accuracy", "macro_f1", "main_alone_accuracy", "communication_rate"):
         assert f"{cascade[name]:.3f}" in page.seen
         assert f"{cascade[f'{name}_95'][0]:.3f}" in page.seen
