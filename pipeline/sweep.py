@@ -1,7 +1,8 @@
 """Many experiments from one configuration: every combination of the values that its section `sweep` lists.
 
 A member is an experiment of its own, named after its values, on the data set of the base experiment. Where no value changes
-main, all members share the base's main model. A member that fails does not stop the others.
+main, all members share the base's main model. Members of a sweep over `prune` are pruned, trained on and judged so. A
+member that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import Any
 import pandas as pd
 
 from pipeline.cluster import LOCAL, Engine
+from pipeline.compression.pruned import aims, prune_models, pruned_name
 from pipeline.compression.run import quantize_models
 from pipeline.config import Config, override
 from pipeline.console import DONE, SOME_FAILED, log
 from pipeline.errors import ConfigError
+from pipeline.evaluation.predict import stage_names
 from pipeline.evaluation.run import evaluate
 from pipeline.files import read_json, safe_name, write_csv
 from pipeline.models.checkpoint import CARD, read_card
-from pipeline.training.run import left_out, train_role
+from pipeline.training.run import left_out, retrain, retrained_name, train_role
 
-OWN = ("main", "cache", "quantize", "route")  # sections that a member may have its own values of
+OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member may have its own values of
 Row = dict[str, Any]
 
 
@@ -42,6 +45,8 @@ def train_members(config: Config, engine: Engine = LOCAL) -> int:
         _take_main(config, member)
         main = [member.models / "main"] if _shares_main(config) else train_role(member, "main")
         folders = [*main, *train_role(member, "cache")]
+        if _prunes(config):
+            folders += prune_models(member, [folder.name for folder in folders], retrain, last=True)
         cards = [read_card(folder) for folder in folders]
         rows = [{"model": c.name, "labels": len(c.labels), "epoch": c.training["epoch"], **c.metrics} for c in cards]
         return rows, left_out(folders)
@@ -61,7 +66,11 @@ def evaluate_members(config: Config) -> int:
 
     def judge(member: Config) -> tuple[list[Row], int]:
         _take_main(config, member)
-        quantize_models(member)
+        if _prunes(config):
+            (aim,) = aims(member)
+            stages = [retrained_name(pruned_name(member, name, aim)) for name in stage_names(member)]
+            member = override(member, {"route.stages": stages})
+        quantize_models(member, stage_names(member) if _prunes(config) else None)
         unreadable = evaluate(member)
         figures = read_json(member.output / "metrics.json", "figures of the evaluation")
         precision = member.route.precision
@@ -81,7 +90,7 @@ def expand(config: Config) -> dict[str, tuple[Config, Row]]:
         )
     if wrong := [key for key in config.sweep if key.partition(".")[0] not in OWN]:
         raise ConfigError(
-            f"sweep.{wrong[0]}: all members share the data set; sweep over main, cache, quantize or route"
+            f"sweep.{wrong[0]}: all members share the data set; sweep over main, cache, prune, quantize or route"
         )
     found: dict[str, tuple[Config, Row]] = {}
     for values in itertools.product(*config.sweep.values()):
@@ -89,7 +98,12 @@ def expand(config: Config) -> dict[str, tuple[Config, Row]]:
         parts = [f"{key.rpartition('.')[2]}_{value}" for key, value in row.items()]
         name = safe_name("-".join([config.experiment, *parts]))
         changes = {"experiment": name, "sweep": {}, "paths.dataset_dir": str(config.dataset_dir), **row}
-        found[name] = override(config, changes), row
+        member = override(config, changes)
+        if _prunes(config) and len(aims(member)) != 1:
+            raise ConfigError(
+                "a member of a sweep is pruned in one way; list ratios alone: sweep.prune.ratios: [[0.1], [0.2]]"
+            )
+        found[name] = member, row
     if len(found) < len(list(itertools.product(*config.sweep.values()))):
         raise ConfigError("two members of the sweep have the same name; list each value once")
     return found
@@ -131,6 +145,11 @@ def _each(
 def _figures(name: str, figures: Row) -> Row:
     kept: Iterable[str] = ("accuracy", "macro_f1", "communication_rate", "bytes", "infer_ms")
     return {"model": name, **{key: figures[key] for key in kept if key in figures}}
+
+
+def _prunes(config: Config) -> bool:
+    """Whether members are pruned models, each trained on."""
+    return any(key.startswith("prune.") for key in config.sweep)
 
 
 def _shares_main(config: Config) -> bool:

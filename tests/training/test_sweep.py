@@ -150,5 +150,29 @@ def test_a_shared_main_is_trained_anew_once_for_all(toy: Toy, caplog: pytest.Log
 
 
 def test_what_no_member_does_is_no_key_of_a_sweep(toy: Toy) -> None:
-    with pytest.raises(ConfigError, match="sweep.prune.ratios"):
-        expand(toy(*QUICK, "sweep={prune.ratios: [[0.3], [0.5]]}"))
+    with pytest.raises(ConfigError, match="sweep.monte_carlo.runs: all members share the data set"):
+        expand(toy(*QUICK, "sweep={monte_carlo.runs: [3, 5]}"))
+
+
+def test_members_of_a_sweep_over_pruning_are_pruned_trained_on_and_judged(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch_pruning")
+    config = toy(*QUICK, "prune.retrain.epochs=1", "prune.round_to=1", "sweep={prune.ratios: [[0.5]]}")
+    assert train_members(config) == 0
+    names = ["main", "cache_0.5_0", "main_p50_retrained", "cache_0.5_0_p50_retrained"]
+    assert pd.read_csv(config.output / "sweep_train.csv")["model"].tolist() == names
+    judged: list[list[str]] = []
+
+    def evaluated(member: Config) -> int:
+        judged.append(member.route.stages)
+        figures = {"int8": {"accuracy": 0.5, "macro_f1": 0.4}}
+        write_json(member.output / "metrics.json", {"models": {"main_p50_retrained": figures}, "cascade": figures})
+        return 0
+
+    monkeypatch.setattr("pipeline.sweep.quantize_models", lambda c, names=None: judged.append(names))
+    monkeypatch.setattr("pipeline.sweep.evaluate", evaluated)
+    assert evaluate_members(config) == 0
+    assert judged == [["main"], *2 * [["cache_0.5_0_p50_retrained", "main_p50_retrained"]]]
+    with pytest.raises(ConfigError, match="a member of a sweep is pruned in one way; list ratios alone"):
+        expand(toy(*QUICK, "sweep={prune.ratios: [[0.3, 0.5]]}"))
