@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from pipeline.console import leave_interrupts
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode
 from pipeline.training.augment import augmentation
@@ -130,6 +131,10 @@ def collate(items: Sequence[tuple[Tensor, int] | str]) -> Batch:
     return Batch(photos, torch.tensor([label for _, label in read], dtype=torch.int64), unreadable)
 
 
+def _begin(worker: int) -> None:
+    leave_interrupts()
+
+
 def loader(
     photos: Photos, order: EpochOrder, batch_size: int, workers: int, rank: int = 0, world: int = 1
 ) -> DataLoader[Batch]:
@@ -141,6 +146,7 @@ def loader(
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=quiet,
     )

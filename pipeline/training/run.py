@@ -46,7 +46,7 @@ def train_role(config: Config, role: str, starts: list[int] | None = None) -> li
 
 
 def retrain(config: Config, name: str) -> Path:
-    """Train a pruned model on, with its own section's settings and those of prune.retrain; into <name>_retrained."""
+    """Train a pruned model on, with its own section's settings and those of prune.retrain."""
     keep_freed_memory()
     with distributed.processes():
         manifest, folder = learnt_manifest(config), config.models / name
@@ -66,8 +66,13 @@ def retrain(config: Config, name: str) -> Path:
                 "distill": section.distill.model_copy(update={"teacher": teacher}) if teacher else section.distill,
             }
         )
-        card = replace(pruned, name=f"{name}_retrained", pretrained=name, metrics={})
+        card = replace(pruned, name=retrained_name(name), pretrained=name, metrics={})
         return _train_one(config, manifest, card, settings)
+
+
+def retrained_name(name: str) -> str:
+    """Name of the folder that a pruned model is trained on into."""
+    return f"{name}_retrained"
 
 
 def left_out(folders: Sequence[Path]) -> int:

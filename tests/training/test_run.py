@@ -33,6 +33,12 @@ from .conftest import COLOURS, table
 
 Toy = Callable[..., Config]
 ROOT = Path(script.__file__).parent
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with SIGINT ignored
+import train
+sys.exit(train.main())
+"""
 QUICK = ("main.epochs=1", "cache.epochs=1")
 
 
@@ -196,16 +202,22 @@ def test_overwriting_training_that_was_killed_goes_on(toy: Toy, lines: Callable[
     assert not any("going on" in line for line in lines())  # a finished one is trained anew
 
 
-def test_training_killed_outright_is_continued_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
-    settings = ("main.epochs=6", "experiment=killed")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])  # a kill of the process, Ctrl-C to all of the terminal's
+def test_training_ended_from_outside_is_continued_by_the_same_command(toy: Toy, tmp_path: Path, how: str) -> None:
+    settings = ("main.epochs=6", "main.workers=1", "experiment=killed")
     config = toy(*settings)
     overrides = [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "train.py", "--config", str(tmp_path / "toy.yaml"), *overrides, "main"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-c", INTERRUPTIBLE, "--config", str(tmp_path / "toy.yaml"), *overrides, "main"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         until = time.monotonic() + 100
         while not (config.models / "main" / "last.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.Signals[how])
+        _, said = process.communicate(timeout=100)
+    assert "Traceback" not in said
+    if how == "SIGINT":
+        assert process.returncode == 130
+        assert said.splitlines()[-1] == "interrupted; what is finished is kept, the same command goes on from there"
     assert not read_card(config.models / "main").training["finished"]
     assert len(pd.read_csv(config.models / "main" / "training_metrics.csv")) < 6
     (killed,) = train_role(config, "main")
