@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -400,6 +401,15 @@ def test_compiling_is_asked_of_the_model_as_trained(run: Run, monkeypatch: pytes
     assert not asked
     run("compiled", epochs=1, warmup_epochs=0, compile=True)
     assert [type(model) for model in asked] == [Deployable]
+
+
+def test_compiled_training_is_the_same(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = partialmethod(nn.Module.compile, backend="eager")  # all of torch.compile but the C++ compiler
+    monkeypatch.setattr(Deployable, "compile", traced)
+    for name, asked in (("plain", False), ("compiled", True)):
+        torch.manual_seed(0)
+        run(name, network(dropout=0.0), epochs=1, warmup_epochs=0, compile=asked)
+    same_end(tmp_path / "compiled", tmp_path / "plain")
 
 
 # bad input ------------------------------------------------------------------------------------------------------------
