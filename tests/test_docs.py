@@ -24,12 +24,12 @@ from pipeline.dataset.demo.make import make_demo
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {
-    r"configs/(haute_garonne|cub200|inat2021|animals15)": "wants photos that are not part of the project, and hours",
+    r"configs/(haute_garonne|cub200|nabirds|inat2021|animals15)": "wants photos that are not part of the project, and hours",
     r"region\.source=check_list": "asks a server",
     r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
     r"--(watch|camera)|^ommatidia (app|serve)|^curl": "waits for photos for ever, or is a call to what does",
-    r"--address": "needs a cluster",
+    r"--address|--rdzv-endpoint": "needs a cluster",
     r"^(scp|ssh|sudo|systemctl|journalctl|exit|uname)\b": "is for another machine",
     r"^(python3 -m venv|\S*pip install|cd|mkdir|python3 --version)": "prepares a place for others",
 }
