@@ -25,9 +25,9 @@ def augmentation(strength: str, recipe: Recipe, erasing: float = 0.0) -> Augment
     Insects are photographed from any side but mostly with the ground below, so photos are mirrored and never turned over.
     light, medium, strong: colour changes are mild, as colour tells species apart. inception: Szegedy et al., "Going Deeper
     with Convolutions", 2015, with the colour distortion of TensorFlow's models: all four changes in an order drawn per
-    photo. inat: mild crops, turns up to 12 degrees, blur and erasing. aggressive: seen at a slant, turned up to 10 degrees.
-    randaugment, trivialaugment: Cubuk et al., 2020;
-    Mueller and Hutter, 2021. erasing: probability that a rectangle takes the mean colour (Zhong et al., 2020).
+    photo. inat: mild crops, turns up to 12 degrees, blur and erasing. aggressive: half of the photos at a slant, turns up
+    to 10 degrees. randaugment, trivialaugment: Cubuk et al., 2020; Mueller and Hutter, 2021. erasing: probability that a
+    rectangle takes the mean colour (Zhong et al., 2020).
     """
     if strength == "none":
         return partial(_plain, recipe)

@@ -17,15 +17,9 @@ from pipeline.errors import ModelError
 from pipeline.sections_training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
-NETWORK = (
-    "can't allocate memory",
-    "not enough memory",
-    "STATUS_ALLOC_FAILED",
-)  # PyTorch's own words, all RuntimeErrors
-WORKERS = (
-    "shared memory",
-    "DataLoader worker (pid",
-)  # of processes that load photos: no room, or killed for want of it
+# PyTorch's own words, all in RuntimeErrors: of the network; of processes that load photos, which are killed for want of it
+NETWORK = ("can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
+WORKERS = ("shared memory(shm)", "DataLoader worker (pid")
 
 
 def keep_freed_memory() -> bool:
