@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer photos over HTTP with the cascade of a bundle, or with single stages of it."""
+"""Answer photos over HTTP with the cascade of a bundle, with single stages of it, or with any exported model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.console import configuration, parser, run
 
 EXAMPLES = """  serve.py --config configs/demo.yaml                             on this machine only, port 8000
+  serve.py --config config.yaml --model main_p50 --precision fp32 one exported model, in a bundle or not
   serve.py --bundle bundle/ --stages main --host 0.0.0.0 --token-file token --tls cert.pem key.pem
   curl -F photos=@1.jpg -F photos=@2.jpg http://127.0.0.1:8000/v1/classify"""
 
@@ -19,6 +20,8 @@ def main() -> int:
     add = arguments.add_argument
     add("--bundle", type=Path, metavar="DIR", help="what deploy.py wrote (default: the experiment's)")
     add("--stages", nargs="+", default=[], metavar="NAME", help="only these stages of it (default: all)")
+    add("--model", metavar="NAME", help="this model of the experiment alone, not the bundle")
+    add("--precision", choices=["fp32", "int8"], help="of --model (default: route.precision)")
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine need a token")
     add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     add("--token-file", type=Path, metavar="FILE", help="what clients must send (default: $OMMATIDIA_TOKEN, or none)")
@@ -31,11 +34,17 @@ def main() -> int:
     add("--max-mb", type=float, default=32.0, help="of one request (default 32)")
     add("--max-megapixels", type=float, default=50.0, help="of one photo (default 50)")
     add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for a client to send or to read (default 30)")
-    return run(work, arguments.parse_args())
+    given = arguments.parse_args()
+    if given.bundle and (
+        given.model or given.precision or given.overrides or given.config != arguments.get_default("config")
+    ):
+        arguments.error("--bundle names all that answers; leave out --config, --set, --model and --precision")
+    return run(work, given)
 
 
 def work(arguments: argparse.Namespace) -> None:
-    bundle = arguments.bundle or configuration(arguments).output / "bundle"
+    config = None if arguments.bundle else configuration(arguments)
+    from pipeline.deploy.answering import place
     from pipeline.serving.limits import Limits
     from pipeline.serving.run import read_token, serve
 
@@ -44,7 +53,8 @@ def work(arguments: argparse.Namespace) -> None:
         body_mb=arguments.max_mb, megapixels=arguments.max_megapixels, timeout=arguments.timeout,
     )  # fmt: skip
     where = {name: getattr(arguments, name) for name in ("host", "port", "stages", "threads")}
-    serve(bundle, limits, token=read_token(arguments.token_file), certificate=arguments.tls, **where)
+    answering = place(config, arguments.model, arguments.precision) if config else arguments.bundle
+    serve(answering, limits, token=read_token(arguments.token_file), certificate=arguments.tls, **where)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ class Job:
         counts = {i: _failed(self.file(i)) for i in range(self.parts) if self.file(i).exists()}
         return {index: n for index, n in counts.items() if n}
 
-    def read_failed(self) -> Iterator[Part]:
+    def read_failed(self, indexes: list[int]) -> Iterator[Part]:
         """Parts with their failed photos alone."""
-        for part in self.read(list(self.failed())):
+        for part in self.read(indexes):
             yield Part(part.index, [part.paths[i] for i in _where_failed(pq.read_table(self.file(part.index)))])
 
     def write(self, index: int, rows: pa.Table) -> None:

@@ -16,9 +16,9 @@ from pipeline.bulk.listing import named
 from pipeline.bulk.work import Part, System, answer, sessions
 from pipeline.config import Config
 from pipeline.console import DONE, SOME_FAILED, log, progress
+from pipeline.deploy.answering import place
 from pipeline.edge.model import file_sha256
-from pipeline.errors import ConfigError, DataError, ModelError
-from pipeline.evaluation.predict import model_file
+from pipeline.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def predict_photos(config: Config, wish: Wish) -> int:
                 raise DataError(
                     f"{len(missing)} of {job.parts} parts of {job.folder} are missing; run it without --retry-failed first"
                 )
-            parts, total = job.read_failed(), len(job.failed())
+            todo = list(job.failed())
+            parts, total = job.read_failed(todo), len(todo)
         else:
             parts, total = job.read(missing), len(missing)
         _answer(job, system, parts, total, wish)
@@ -65,7 +66,7 @@ def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: W
     if wish.engine == "ray":
         answered = ray_tasks(work, parts, wish.workers, wish.address)
     else:
-        answered = local(work, parts, min(total, wish.workers or os.cpu_count() or 1))
+        answered = local(work, parts, wish.workers or os.cpu_count() or 1)
     photos, start = 0, time.monotonic()
     for index, rows in progress(answered, total, "predict, parts"):
         job.write(index, rows)
@@ -75,18 +76,9 @@ def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: W
 
 def _system(config: Config, wish: Wish) -> System:
     """The one exported model that is named, or the cascade of the experiment's bundle."""
-    if wish.model:
-        place = described = model_file(config, wish.model, wish.precision or config.route.precision).resolve()
-    else:
-        if wish.precision:
-            raise ConfigError(
-                "--precision is of --model; a cascade has that of its bundle (route.precision of deploy.py)"
-            )
-        place = (config.output / "bundle").resolve()
-        described = place / "cascade.json"
-        if not described.is_file():
-            raise ModelError(f"no bundle at {place}; run deploy.py with the same --config first, or name a --model")
-    return System(str(place), wish.model or "", file_sha256(described), wish.topk, os.getcwd())
+    where = place(config, wish.model, wish.precision)
+    described = where if wish.model else where / "cascade.json"
+    return System(str(where), wish.model or "", file_sha256(described), wish.topk, os.getcwd())
 
 
 def _described(system: System) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.edge.cascade import Answer, Cascade, Stage, load_cascade
-from pipeline.edge.model import Model, file_sha256
+from pipeline.deploy.answering import load
+from pipeline.edge.cascade import Answer, Cascade
+from pipeline.edge.model import file_sha256
 from pipeline.edge.results import COLUMNS, key, rounded
-from pipeline.edge.rule import Rule
 from pipeline.errors import ModelError
 
 TEXT, NUMBER = pa.string(), pa.float64()
@@ -64,9 +64,7 @@ def sessions(system: System) -> Cascade:
     described = place if system.model else place / "cascade.json"
     if described.is_file() and file_sha256(described) != system.sha256:
         raise ModelError(f"{described} is another file than the job was begun with; put the same one on every machine")
-    if system.model:
-        return Cascade([Stage.of(system.model, Model(place), Rule())])
-    return load_cascade(place)
+    return load(place)
 
 
 def answer(system: System, part: Part) -> tuple[int, pa.Table]:
@@ -75,6 +73,11 @@ def answer(system: System, part: Part) -> tuple[int, pa.Table]:
     answers = (cascade.classify(os.path.join(system.root, path), system.topk) for path in part.paths)
     rows = [_row(path, found) for path, found in zip(part.paths, answers, strict=True)]
     return part.index, pa.Table.from_pylist(rows, SCHEMA)
+
+
+def given_up(path: str, why: str) -> pa.Table:
+    """The row of a photo that cannot be answered."""
+    return pa.Table.from_pylist([_row(path, Answer(path, "failed", [why]))], SCHEMA)
 
 
 def _row(path: str, found: Answer) -> dict[str, Any]:

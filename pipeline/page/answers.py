@@ -13,6 +13,7 @@ from pipeline.dataset.manifest import Manifest
 from pipeline.edge.cascade import UNKNOWN, Answer, Cascade
 from pipeline.edge.labels import OTHER
 from pipeline.edge.recipe import decode
+from pipeline.listening import FORMATS
 from pipeline.page import occlusion, photos
 from pipeline.page.asking import as_csv, ask, reasons, seen
 from pipeline.pages import markdown, render
@@ -87,7 +88,7 @@ def _one(cascade: Cascade, photo: Photo, answer: Answer, manifest: Manifest | No
 
 
 def _upright(content: bytes) -> bytes:
-    image = decode(content, PREVIEW)
+    image = decode(content, PREVIEW, formats=FORMATS)
     image.thumbnail((PREVIEW, PREVIEW))
     stored = io.BytesIO()
     image.save(stored, "JPEG", quality=90)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.edge.cascade import Answer, Cascade, Stage
 from pipeline.edge.recipe import decode, preprocess
 from pipeline.edge.results import results
+from pipeline.listening import FORMATS
 
 TOPK = 5
 
@@ -29,15 +30,12 @@ class Reason:
 
 def ask(cascade: Cascade, name: str, photo: bytes) -> Answer:
     """The answer for a photo that came as bytes; name: what the answer calls it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "photo"
-        path.write_bytes(photo)
-        return replace(cascade.classify(path, TOPK), path=name)
+    return replace(cascade.classify("", TOPK, photo, formats=FORMATS), path=name)
 
 
 def seen(cascade: Cascade, stage: Stage, photo: bytes) -> NDArray[np.uint8]:
     """The photo as a stage sees it, (size, size, 3)."""
-    return preprocess(decode(photo, cascade.decode_side), stage.recipe)
+    return preprocess(decode(photo, cascade.decode_side, formats=FORMATS), stage.recipe)
 
 
 def reasons(cascade: Cascade, photo: bytes, answer: Answer) -> list[Reason]:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pipeline.config import Config
 from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.deploy.answering import place
 from pipeline.edge.cascade import Cascade, load_cascade
 from pipeline.edge.errors import BundleError
 from pipeline.edge.labels import OTHER
@@ -42,9 +43,7 @@ def known_photos(_config: Config, settings: str) -> Manifest | None:
 
 
 def page(config: Config) -> None:
-    folder = config.output / "bundle"
-    if not folder.is_dir():
-        raise DataError(f"no bundle at {folder}; run deploy.py with the same --config first")
+    folder = place(config)
     cascade = bundle(folder, sha256(folder / "cascade.json"))
     manifest = known_photos(config, config.model_dump_json())
     species = {name for stage in cascade.stages for name in stage.labels} - {OTHER}

@@ -135,19 +135,28 @@ class Identified:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        given, start = Headers(scope=scope).get("x-request-id", ""), time.perf_counter()
+        given, start, begun = Headers(scope=scope).get("x-request-id", ""), time.perf_counter(), False
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["id"] = name
 
         async def tell(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message)["X-Request-ID"] = name
                 seconds = time.perf_counter() - start
                 self.meters.request(message["status"], seconds)
                 log.debug("%s %s %d %.1f ms %s", scope["method"], scope["path"], message["status"], seconds * 1e3, name)
             await send(message)
 
-        return await self.app(scope, receive, tell)
+        try:
+            await self.app(scope, receive, tell)
+        except Exception:  # of any kind: the client is told as of everything else, and the server goes on
+            log.exception("%s: not answered", name)
+            if begun:
+                raise
+            told = Problem(error="the server failed; its log says why", request_id=name)
+            await JSONResponse(told.model_dump(), 500)(scope, receive, tell)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

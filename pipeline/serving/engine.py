@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pipeline.edge.cascade import Answer, Cascade
+from pipeline.listening import FORMATS
 from pipeline.serving.batching import batched
-from pipeline.serving.limits import FORMATS, Limits
+from pipeline.serving.limits import Limits
 
 
 class Full(Exception):

@@ -1,12 +1,12 @@
-"""What a server takes at most, and which formats of photos it opens."""
+"""What a server takes at most."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow has decoders that call other programs
 KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif", "application/octet-stream")
 
 
@@ -28,8 +28,11 @@ class Limits:
     connections: int = 512
 
     def __post_init__(self) -> None:
-        if any(value <= 0 for name, value in vars(self).items() if name != "wait_ms") or self.wait_ms < 0:
-            raise ConfigError(f"the limits of a server must be above 0: {self}")
+        least = {name: 0.0 if name == "wait_ms" else math.ulp(0.0) for name in vars(self)}
+        if wrong := [name for name, value in vars(self).items() if not least[name] <= value < math.inf]:
+            raise ConfigError(
+                f"the limits of a server must be above 0 and finite: {wrong[0]} is {vars(self)[wrong[0]]}"
+            )
         if self.photos > self.queue:
             raise ConfigError(f"a request of {self.photos} photos never fits a queue of {self.queue}; raise --queue")
         if self.body_mb > self.held_mb:

@@ -1,18 +1,18 @@
-"""Serve a bundle until SIGTERM or Ctrl-C."""
+"""Serve a bundle, or one model, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.console import log
-from pipeline.edge.cascade import Cascade, load_cascade
+from pipeline.deploy.answering import load
+from pipeline.edge.cascade import Cascade
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import read_json
+from pipeline.listening import listening, loopback, url
 from pipeline.serving.limits import Limits
 
 TOKEN = "OMMATIDIA_TOKEN"
@@ -30,7 +30,7 @@ def read_token(file: Path | None) -> str | None:
 
 
 def serve(
-    bundle: Path,
+    place: Path,
     limits: Limits,
     *,
     host: str = "127.0.0.1",
@@ -40,11 +40,14 @@ def serve(
     threads: int = 1,
     certificate: tuple[Path, Path] | None = None,
 ) -> None:
-    """Answer HTTP requests with the stages of a bundle; on SIGTERM or Ctrl-C what was taken is answered first.
+    """Answer HTTP requests; on SIGTERM or Ctrl-C what was taken is answered first.
 
-    stages: only these of the bundle. threads: of one call of a network. certificate: files of certificate and key.
+    place: the folder of a bundle, or one exported model. stages: only these of the bundle. threads: of one call of a
+    network. certificate: files of certificate and key.
     """
-    if not (token or _loopback(host)):
+    if threads < 1:
+        raise ConfigError(f"--threads must be at least 1, not {threads}")
+    if not (token or loopback(host)):
         raise ConfigError(f"without a token only this machine may ask: give one (--token-file, {TOKEN}), or no --host")
     try:
         import uvicorn
@@ -55,25 +58,24 @@ def serve(
         raise ConfigError(f"{error.name} is not installed; run: pip install 'ommatidia[serve]'") from error
     from pipeline.serving.engine import Engine
 
-    engine = Engine(_chosen(load_cascade(bundle, threads), stages), limits)
-    experiment = read_json(bundle / "cascade.json", "cascade").get("experiment", bundle.name)
+    engine = Engine(_chosen(load(place, threads), stages), limits)
+    experiment = _experiment(place)
     settings = configured(application(engine, experiment, token), limits, certificate)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is done
         signal.signal(number, lambda *_: None)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=limits.connections) as listening:
+    with listening(host, port, backlog=limits.connections) as waiting:
         names = ", ".join(stage.name for stage in engine.cascade.stages)
-        where = f"{'https' if certificate else 'http'}://{host}:{listening.getsockname()[1]}"
+        where = url("https" if certificate else "http", host, waiting.getsockname()[1])
         log.info("serve     %s answers with %s of %s", where, names, experiment)
-        uvicorn.Server(settings).run(sockets=[listening])
+        uvicorn.Server(settings).run(sockets=[waiting])
     log.info("serve     ended; all that was taken is answered")
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _experiment(place: Path) -> str:
+    """Whose photos these are: a model lies in the folder of its experiment, and a bundle says it."""
+    if place.is_file():
+        return place.parents[1].name
+    return str(read_json(place / "cascade.json", "cascade").get("experiment", place.name))
 
 
 def _chosen(cascade: Cascade, names: Sequence[str]) -> Cascade:

@@ -128,7 +128,7 @@ def test_an_empty_folder(predict: Predict, tmp_path: Path) -> None:
 
 
 def test_without_a_bundle(predict: Predict, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no bundle at .*; run deploy.py with the same --config first, or name a"):
+    with pytest.raises(ModelError, match="no bundle at .*; run deploy.py with the same --config first"):
         predict(photos, f"paths.output_dir={tmp_path}")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
+import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from toy import COLOURS, GREY, Experiment, cache_colours, write_cascade, write_p
 from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.edge.cascade import UNKNOWN, Cascade, load_cascade
 from pipeline.edge.classify import main as classify
+from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.labels import OTHER
 from pipeline.edge.recipe import Recipe
 from pipeline.edge.results import COLUMNS
@@ -77,8 +81,28 @@ def test_broken_photos_get_a_sentence(cascade: Cascade, tmp_path: Path) -> None:
 
 
 def test_huge_photos_get_a_sentence(cascade: Cascade) -> None:
-    answer = ask(cascade, "huge.ppm", b"P6 20000 11000 255\n")
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 20000, 11000, 8, 2, 0, 0, 0), b"IDAT")
+    png = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks]
+    answer = ask(cascade, "huge.png", b"\x89PNG\r\n\x1a\n" + b"".join(png))
     assert "limit of 200 megapixels" in answer.failures[0]
+
+
+@pytest.mark.parametrize("kind", ["eps", "ppm", "pcx"])
+def test_formats_that_nobody_photographs_in_reach_no_decoder(kind: str, cascade: Cascade) -> None:
+    """That of EPS would start another program."""
+    stored = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(stored, kind)
+    assert ask(cascade, "photo.jpg", stored.getvalue()).failures == ["is no image in a format that Pillow knows"]
+    with pytest.raises(UnreadableImage, match="is no image in a format that Pillow knows"):
+        seen(cascade, cascade.stages[0], stored.getvalue())
+
+
+def test_an_upload_is_not_written_to_the_disk(
+    cascade: Cascade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = photo("Apis mellifera", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert ask(cascade, "photo.png", content).status == "ok"
 
 
 # reasons ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from streamlit.web import cli
 
 from pipeline.config import Config
 from pipeline.edge.errors import BundleError
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.page.start import PAGE, settings, start
 
 
@@ -44,7 +44,9 @@ def test_it_listens_as_told_and_hands_the_configuration_on(
 
 
 def test_on_this_machine_alone_requests_must_name_it() -> None:
-    assert ("server.allowedHosts", "localhost") in settings("127.0.0.1", 8501)
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        allowed = [value for name, value in settings(host, 8501) if name == "server.allowedHosts"]
+        assert sorted(allowed) == sorted({"127.0.0.1", "localhost", "::1", host})
     assert not [name for name, _ in settings("0.0.0.0", 8501) if name == "server.allowedHosts"]
 
 
@@ -53,7 +55,7 @@ def test_without_a_bundle_it_says_what_to_run(config: Config, port: int) -> None
     with pytest.raises(BundleError, match="copy the bundle again"):
         start(config, "127.0.0.1", port)
     shutil.rmtree(config.output / "bundle")
-    with pytest.raises(DataError, match="run deploy.py with the same --config first"):
+    with pytest.raises(ModelError, match="run deploy.py with the same --config first"):
         start(config, "127.0.0.1", port)
 
 
@@ -61,7 +63,10 @@ def test_a_port_that_is_taken_is_one_sentence(config: Config) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(ConfigError, match=r"cannot listen on 127.0.0.1, port \d+: .*; give another --port"):
+        with pytest.raises(
+            ConfigError,
+            match=r"cannot listen on 127.0.0.1, port \d+: Address already in use; give another --host or --port",
+        ):
             start(config, "127.0.0.1", taken.getsockname()[1])
 
 

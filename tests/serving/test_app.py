@@ -176,6 +176,22 @@ def test_a_network_that_breaks_is_a_500(make: Make, pictures: dict[str, Path], m
     assert client.post(URL, files=good).status_code == 200
 
 
+def test_what_nobody_expected_is_a_problem_too(
+    make: Make, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = make()
+
+    def broken(self: Any, photos: Any) -> Any:
+        raise RuntimeError("bad allocation")
+
+    monkeypatch.setattr(Model, "logits", broken)
+    said = problem(client.post(URL, files=form(pictures["Pieris rapæ"]), headers={"X-Request-ID": "mine"}), 500)
+    assert said == "the server failed; its log says why"
+    assert 'ommatidia_requests_total{status="500"} 1.0' in client.get("/metrics").text
+    monkeypatch.undo()
+    assert client.post(URL, files=form(pictures["Pieris rapæ"])).status_code == 200
+
+
 # the queue ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from toy import COLOURS, write_model
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.serving.limits import Limits
@@ -52,6 +57,9 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"wait_ms": -1}, "above 0"),
         ({"photos": 9}, "raise --queue"),
         ({"body_mb": 1}, "fits"),
+        ({"body_mb": math.nan}, "above 0 and finite: body_mb is nan"),
+        ({"wait_ms": math.nan}, "wait_ms is nan"),
+        ({"timeout": math.inf}, "timeout is inf"),
     ],
 )
 def test_limits_that_make_no_sense(wrong: dict[str, float], said: str) -> None:
@@ -63,6 +71,51 @@ def test_limits_that_make_no_sense(wrong: dict[str, float], said: str) -> None:
 def test_an_unknown_stage(packed: Path) -> None:
     with pytest.raises(DataError, match="the bundle has no stage 'mian'; its stages: cache, main"):
         serve(packed, LIMITS, stages=["mian"])
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_is_a_number_in_range(packed: Path, port: int) -> None:
+    with pytest.raises(ConfigError, match=f"--port must lie between 0 and 65535, not {port}"):
+        serve(packed, LIMITS, port=port)
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_not_known(packed: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1, port {port}: .*; give another --host or"):
+            serve(packed, LIMITS, port=port)
+    with pytest.raises(ConfigError, match=r"cannot listen on no.such.host.invalid, port 8000: .*; give another"):
+        serve(packed, LIMITS, host="no.such.host.invalid", token=TOKEN)
+
+
+def test_threads_are_at_least_1(packed: Path) -> None:
+    with pytest.raises(ConfigError, match="--threads must be at least 1, not -3"):
+        serve(packed, LIMITS, threads=-3)
+
+
+def served(place: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]], **given: Any) -> str:
+    """What it says once it listens; it ends at once."""
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    serve(place, LIMITS, port=0, **given)
+    return lines()[0]
+
+
+def test_any_exported_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    file = write_model(tmp_path / "models" / "toy" / "main_p50" / "model.onnx", COLOURS)
+    assert served(file, monkeypatch, lines).endswith(" answers with main_p50 of toy")
+
+
+def test_an_address_of_the_new_kind_stands_in_brackets(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert served(packed, monkeypatch, lines, host="::1").startswith("serve     http://[::1]:")
 
 
 def test_the_extra_is_not_installed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
