@@ -25,18 +25,20 @@ def main() -> int:
     arguments.add_argument("--models", nargs="+", default=[], metavar="NAME", help="model folders; none: the cascade's")
     arguments.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="ways to look, or all")
     arguments.add_argument("--target", metavar="SPECIES", help="what speaks for this species, not for the answer")
-    arguments.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
-    arguments.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")
-    arguments.add_argument(
+    instead = arguments.add_mutually_exclusive_group()
+    instead.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
+    instead.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")
+    instead.add_argument(
         "--groups", type=int, metavar="N", help="N groups of channels: where they answer, what they see"
     )
-    arguments.add_argument(
-        "--layer", metavar="NAME", help="of --visualise's channels and --groups (default: the last map)"
-    )
+    arguments.add_argument("--layer", metavar="NAME", help="of --visualise and --groups (default: the last map)")
     given = arguments.parse_args()
     for name, least in (("check", 2), ("groups", 1)):
         if (n := getattr(given, name)) is not None and n < least:
             arguments.error(f"--{name} takes a number of at least {least}, not {n}")
+    blind = given.check or given.visualise
+    if (given.images and blind) or (given.target and (blind or given.groups)):
+        arguments.error("--check and --visualise take no IMAGE; none of --check, --visualise, --groups takes --target")
     return run(work, given)
 
 

@@ -51,21 +51,21 @@ def check(config: Config, models: Sequence[str], methods: Sequence[str], photos:
     for subject in subjects:
         shuffled = shuffle(subject.model, config.seed)
         scores = []
-        for path in progress(rows, len(rows), f"check {subject.card.name}"):
+        for k, path in enumerate(progress(rows, len(rows), f"check {subject.card.name}")):
             try:
                 pixels = subject.see(manifest.root / path)
             except UnreadableImage as error:
                 failed[path] = str(error)
                 continue
             target = int(subject.probabilities(pixels[None])[0].argmax())
-            maps = controls(len(pixels), config.seed)
+            maps = controls(len(pixels), [config.seed, k])  # a draw of its own for each photo
             for method in chosen:
                 try:
                     maps[method] = relevance(subject.model, pixels, target, method, config.seed)
                 except ModelError as error:
                     failed.setdefault(f"{subject.card.name}, {method}", str(error))
             for name, plane in maps.items():
-                told = relevance(shuffled, pixels, target, name, config.seed) if name in METHODS else None
+                told = _of_shuffled(shuffled, pixels, target, name, config.seed)
                 scores.append({"photo": path, "map": name, **score(subject, pixels, target, plane, told, config.seed)})
         if not scores:
             raise DataError(f"none of the test photos can be read, e.g. {min(failed)}: {failed[min(failed)]}")
@@ -106,7 +106,7 @@ def series(upper: NDArray[np.uint8], lower: NDArray[np.uint8], order: NDArray[np
     return mixed
 
 
-def controls(size: int, seed: int) -> dict[str, Map]:
+def controls(size: int, seed: int | list[int]) -> dict[str, Map]:
     """Maps that ask no network: random ones as coarse as occlusion's squares, and the middle of the photo."""
     noise = np.random.default_rng(seed).random((CELLS, CELLS), np.float32)
     coarse = Image.fromarray(noise).resize((size, size), Image.Resampling.BILINEAR)
@@ -145,6 +145,17 @@ def _with_interval(name: str, values: NDArray[np.float64], seed: int) -> dict[st
     drawn = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values))).mean(axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return {name: float(values.mean()), f"{name}_low_95": float(low), f"{name}_high_95": float(high)}
+
+
+def _of_shuffled(model: Deployable, pixels: NDArray[np.uint8], target: int, name: str, seed: int) -> Map | None:
+    """None for a map that asks no network, and for a method that fits the trained network alone."""
+    if name not in METHODS:
+        return None
+    try:
+        return relevance(model, pixels, target, name, seed)
+    except ModelError as error:
+        log.debug("check     no likeness of %s: %s", name, error)
+        return None
 
 
 def _area(subject: Subject, photos: NDArray[np.uint8], target: int) -> float:

@@ -76,12 +76,10 @@ def _explain_one(
         told = ", ".join(f"{answer.model}: {answer.label} {answer.score:.0%}" for answer in answers)
         log.info("explain   %s (%s)", picture.name, told)
 
-    run_once(
-        f"explain   {picture.name}",
-        Stamp(picture.parent / ".stamps" / f"{picture.stem}.json", inputs, [picture]),
-        config.global_.overwrite,
-        work,
-    )
+    stamp = Stamp(picture.parent / ".stamps" / f"{picture.stem}.json", inputs, [picture])
+    run_once(f"explain   {picture.name}", stamp, config.global_.overwrite, work)
+    if refused:
+        stamp.clear()  # the next call tells of it again
     for text in sorted(set(refused)):
         log.warning("explain   %s", text)
     return len(refused)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from toy import RECIPE, Experiment
 
 from explaining.conftest import SIZE, Red, blob, subject
+from pipeline.errors import ModelError
+from pipeline.explaining import faithful
 from pipeline.explaining.faithful import STEPS, check, controls, score, series, shuffle, summary
 from pipeline.explaining.methods import relevance
 from pipeline.explaining.network import readable
@@ -68,6 +73,31 @@ def test_the_gain_is_paired_with_the_random_map() -> None:
     assert table.loc["good", "gain_low_95"] == pytest.approx(0.5) and table.loc[
         "good", "gain_high_95"
     ] == pytest.approx(0.6)
+
+
+def test_each_photo_has_a_random_map_of_its_own_and_no_refusal_ends_the_check(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method can refuse the network with shuffled weights alone."""
+    drawn: list[bytes] = []
+
+    def look(model: object, pixels: NDArray[np.uint8], *_: object) -> NDArray[np.float32]:
+        if model is None:
+            raise ModelError("it does not fit")
+        return np.ones(pixels.shape[:2], np.float32)
+
+    def note(subject: object, pixels: object, target: int, plane: NDArray[np.float32], told: object, seed: int) -> Any:
+        drawn.append(plane.tobytes())
+        return {"deletion": 0.5, "insertion": 0.5, "likeness": np.nan if told is None else 0.0}
+
+    monkeypatch.setattr(faithful, "shuffle", lambda *_: None)
+    monkeypatch.setattr(faithful, "relevance", look)
+    monkeypatch.setattr(faithful, "score", note)
+    config = experiment.config()
+    assert check(config, ["main"], ["saliency"], photos=4) == 0
+    assert len(drawn) == 12 and len(set(drawn)) == 4 + 1 + 1  # four random maps, one centre, one of the method
+    table = pd.read_csv(config.output / "explanations" / "check.csv")
+    assert table["likeness"].isna().all() and set(table["photos"]) == {4}
 
 
 def test_the_check_writes_a_row_per_model_and_map(experiment: Experiment) -> None:

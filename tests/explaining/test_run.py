@@ -121,8 +121,9 @@ def test_a_map_that_is_refused_is_told_and_drawn_as_text(
 
     monkeypatch.setattr("pipeline.explaining.subject.relevance", refuse)
     photo = write_photo(experiment.root / "mine" / "a.png", (200, 40, 40))
-    assert call([str(photo), "--methods", "saliency", "--models", "main"], experiment, monkeypatch) == 3
-    assert "explain   main: it does not fit" in lines()
+    for _ in range(2):
+        assert call([str(photo), "--methods", "saliency", "--models", "main"], experiment, monkeypatch) == 3
+        assert "explain   main: it does not fit" in lines()
     assert pictures(experiment) == ["mine_a.png"]
 
 
@@ -169,6 +170,17 @@ def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, "pipeline.explaining.methods")
     with pytest.raises(ModelError, match=r"pip install 'ommatidia\[explain\]'"):
         importlib.import_module("pipeline.explaining.methods")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--check 50 --groups 3", "--visualise 1 --check 2", "a.png --check 50", "a.png --visualise 3", "--target A --check 5",
+     "a.png --target A --groups 3"],
+)  # fmt: skip
+def test_words_that_do_not_go_together(words: str, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as end:
+        call(words.split(), experiment, monkeypatch)
+    assert end.value.code == 2
 
 
 def test_the_check_takes_a_number_of_photos(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
