@@ -39,6 +39,8 @@ def main() -> int:
     for name in ("topk", "part_size", "workers"):
         if (n := getattr(given, name)) is not None and n < 1:
             arguments.error(f"--{name.replace('_', '-')} must be at least 1, not {n}")
+    if given.address and given.engine != "ray":
+        arguments.error("--address is of --engine ray; add it, or leave the address out")
     return run(work, given)
 
 

@@ -44,6 +44,8 @@ class Engine:
         """What was chosen."""
         if given.cpus < 0 or given.gpus < 0:
             raise ConfigError("--cpus and --gpus must not be below 0")
+        if given.engine != "ray" and (given.address or given.cpus != 1 or given.gpus):
+            raise ConfigError("--address, --cpus and --gpus are of --engine ray; add it, or leave them out")
         return Engine(given.engine, given.address, given.cpus, given.gpus)
 
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R | Exception]:

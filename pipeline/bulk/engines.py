@@ -1,7 +1,8 @@
 """Who answers the parts: processes of this machine, or tasks on a Ray cluster. Either gives each part once, as it is done.
 
-A part whose worker or node is lost is handed out again. Only the process that asked gets the rows and writes them, so what
-a lost worker did before is never seen twice.
+A part whose worker or node is lost is handed out again, and at last photo by photo, so that one photo at which workers die is
+a failed row and stops no job. Only the process that asked gets the rows and writes them, so what a lost worker did before is
+never seen twice.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.bulk.work import Part
+from pipeline.bulk.work import Part, given_up
 from pipeline.cluster import cluster
 from pipeline.console import end_with_parent, log
-from pipeline.errors import ModelError
 
 Work = Callable[[Part], tuple[int, pa.Table]]
 AHEAD = 2  # parts handed out per worker, so that none waits for the next
 LOST = 10  # how often Ray tries a part again whose worker or node is lost
+DIED = "the process that looked at it died"
 
 
 def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int, pa.Table]]:
@@ -34,7 +35,7 @@ def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int
     todo, held = iter(parts), dict[int, Part]()  # held: handed out, not answered
     progress = True
     while True:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+        pool = _pool(workers)
         try:
             running = {pool.submit(work, part) for part in held.values()}
             while True:
@@ -49,16 +50,33 @@ def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int
                     del held[index]
                     progress = True
                     yield index, rows
-        except BrokenProcessPool as error:
+        except BrokenProcessPool:
+            log.warning(
+                "predict   a worker died; the photos that it had are asked again%s", "" if progress else ", singly"
+            )
             if not progress:
-                raise ModelError(
-                    f"a worker died again before a part was answered, at one of {len(held)} parts from "
-                    f"{held[min(held)].paths[0]} on; if memory is short, the same command goes on with fewer --workers"
-                ) from error
-            progress = False
-            log.warning("predict   a worker died; the photos that it had are asked again")
+                yield from (_singly(work, part) for part in held.values())
+                held.clear()
+            progress = not progress
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _singly(work: Work, part: Part) -> tuple[int, pa.Table]:
+    """A part at which workers died twice: one worker, photo by photo; one at which that worker dies is a failed row."""
+    rows: list[pa.Table] = []
+    while len(rows) < len(part.paths):
+        with _pool(1) as pool:
+            try:
+                for path in part.paths[len(rows) :]:
+                    rows.append(pool.submit(work, Part(part.index, [path])).result()[1])
+            except BrokenProcessPool:
+                rows.append(given_up(part.paths[len(rows)], DIED))
+    return part.index, pa.concat_tables(rows)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
 
 
 def ray_tasks(
@@ -86,10 +104,21 @@ def ray_tasks(
                 yield ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
-            except ray.exceptions.RayError as error:
-                raise ModelError(
-                    f"workers or nodes were lost {LOST} times at the same photos, first {part.paths[0]}; the same command goes on"
-                ) from error
+            except ray.exceptions.RayError:
+                log.warning(
+                    "predict   workers or nodes were lost %d times at the same photos; they are asked singly", LOST
+                )
+                yield part.index, pa.concat_tables([_alone(ray, task, work, part.index, path) for path in part.paths])
+
+
+def _alone(ray: Any, task: Any, work: Work, index: int, path: str) -> pa.Table:
+    """The row of one photo; one at which its worker dies is a failed row."""
+    try:
+        return ray.get(task.options(max_retries=1).remote(work, Part(index, [path])))[1]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError:
+        return given_up(path, DIED)
 
 
 def _call(work: Work, part: Part) -> tuple[int, pa.Table]:

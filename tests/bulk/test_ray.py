@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import threading
@@ -43,6 +44,17 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"--engine ray needs Ray; run: pip install 'ommatidia\[cluster\]'"):
         list(Engine("ray").each(half, [1]))
+
+
+@pytest.mark.parametrize("words", ["--address a:1", "--cpus 2", "--gpus 1"])
+def test_what_is_of_ray_is_refused_without_it(words: str) -> None:
+    parser = argparse.ArgumentParser()
+    Engine.arguments(parser)
+    with pytest.raises(
+        ConfigError, match="--address, --cpus and --gpus are of --engine ray; add it, or leave them out"
+    ):
+        Engine.chosen(parser.parse_args(words.split()))
+    assert Engine.chosen(parser.parse_args(["--engine", "ray", *words.split()])).name == "ray"
 
 
 def test_locally_an_error_takes_the_place_of_what_failed() -> None:
