@@ -18,15 +18,20 @@ from pipeline import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
+DEVICE = "from pathlib import Path; from pipeline.edge.classify import main; main(Path())"  # the bundle's own is packed
 API = (
     "config", "console", "errors", "files", "labels",
     "edge.recipe", "edge.cascade", "edge.rule", "edge.model", "edge.labels",
     "dataset.formats.base", "dataset.sources.listing", "dataset.manifest", "dataset.splitting", "dataset.dominance",
     "models.registry", "models.checkpoint", "training.losses", "training.schedule",
     "compression.export", "compression.quantization",
-    "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo", "explaining.methods", "explaining.faithful",
-    "deploy.bundle",
+    "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo",
+    "explaining.methods", "explaining.faithful", "explaining.run", "explaining.visualise", "explaining.dream",
+    "deploy.bundle", "deploy.answering", "listening",
     "bulk.listing", "bulk.job", "bulk.work", "bulk.engines", "cluster",
+    "serving.run", "serving.limits", "serving.app", "serving.engine", "serving.batching", "serving.schemas",
+    "field.remote", "field.spool", "field.link", "field.sender",
+    "page.start", "page.asking", "page.occlusion", "page.trade_off",
 )  # fmt: skip
 
 
@@ -48,9 +53,13 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def commands() -> Iterator[str]:
     """The help text of each command, as it prints it."""
-    for name, path in cli.scripts().items():
-        call = [sys.executable, str(path), "--help"]
-        text = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"})
+    calls = {name: [str(path)] for name, path in cli.scripts().items()}
+    calls["classify.py, on the device"] = ["-c", DEVICE]
+    for name, call in calls.items():
+        text = subprocess.run(
+            [sys.executable, *call, "--help"], capture_output=True, text=True, check=True, cwd=ROOT,
+            env={**os.environ, "COLUMNS": "100"},
+        )  # fmt: skip
         yield f"## {name}\n\n```text\n{text.stdout}```\n"
 
 
