@@ -28,9 +28,7 @@ def main() -> int:
     instead = arguments.add_mutually_exclusive_group()
     instead.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
     instead.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")
-    instead.add_argument(
-        "--groups", type=int, metavar="N", help="N groups of channels: where they answer, what they see"
-    )
+    instead.add_argument("--groups", type=int, metavar="N", help="N groups of channels: where they answer, and to what")
     arguments.add_argument("--layer", metavar="NAME", help="of --visualise and --groups (default: the last map)")
     given = arguments.parse_args()
     for name, least in (("check", 2), ("groups", 1)):
