@@ -35,9 +35,8 @@ def main() -> int:
     add("--max-megapixels", type=float, default=50.0, help="of one photo (default 50)")
     add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for a client to send or to read (default 30)")
     given = arguments.parse_args()
-    if given.bundle and (
-        given.model or given.precision or given.overrides or given.config != arguments.get_default("config")
-    ):
+    otherwise = given.model or given.precision or given.overrides or given.config != arguments.get_default("config")
+    if given.bundle and otherwise:
         arguments.error("--bundle names all that answers; leave out --config, --set, --model and --precision")
     return run(work, given)
 
