@@ -101,7 +101,7 @@ def several(
             "accuracy": float(right.mean()),
             "without_main": accuracy(caches[:n])[0],
             "hits": [float((routed.stage == k).mean()) for k in range(n)],
-            "right_among_them": [float(right[routed.stage == k].mean()) for k in range(n)],
+            "right_among_them": [float(r.mean()) if len(r := right[routed.stage == k]) else None for k in range(n)],
             "to_main": float(routed.sent_on.mean()),
             "speed_up": [speed_up(routed, n, one) for one in timed],
         }
