@@ -28,14 +28,14 @@ def main() -> int:
     instead = arguments.add_mutually_exclusive_group()
     instead.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
     instead.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")
-    instead.add_argument("--groups", type=int, metavar="N", help="N groups of channels: where they answer, and to what")
+    instead.add_argument("--groups", type=int, metavar="N", help="N groups of channels, and where; 0: every place")
     arguments.add_argument("--layer", metavar="NAME", help="of --visualise and --groups (default: the last map)")
     given = arguments.parse_args()
-    for name, least in (("check", 2), ("groups", 1)):
+    for name, least in (("check", 2), ("groups", 0)):
         if (n := getattr(given, name)) is not None and n < least:
             arguments.error(f"--{name} takes a number of at least {least}, not {n}")
     blind = given.check or given.visualise
-    if (given.images and blind) or (given.target and (blind or given.groups)):
+    if (given.images and blind) or (given.target and (blind or given.groups is not None)):
         arguments.error("--check and --visualise take no IMAGE; none of --check, --visualise, --groups takes --target")
     return run(work, given)
 
@@ -47,7 +47,7 @@ def work(arguments: argparse.Namespace) -> int | None:
     images, models, layer = arguments.images, arguments.models, arguments.layer
     if arguments.visualise:
         return visualise.visualise(config, arguments.visualise, models, layer)
-    if arguments.groups:
+    if arguments.groups is not None:
         failed = visualise.explain_groups(config, images, models, arguments.groups, layer)
     elif arguments.check:
         failed = faithful.check(config, models, arguments.methods, arguments.check)

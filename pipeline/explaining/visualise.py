@@ -28,6 +28,7 @@ from pipeline.explaining.subject import Subject, load_subjects
 from pipeline.files import safe_name
 
 STEPS = 128  # of the optimisation of a picture
+PLACES = 5  # a side of an activation grid: each place costs as much as a group
 Panel = tuple[str, NDArray[np.generic]]  # title, picture
 
 
@@ -57,9 +58,8 @@ def visualise(config: Config, wanted: Sequence[str], models: Sequence[str], laye
 
 
 def explain_groups(config: Config, images: Sequence[str], models: Sequence[str], n: int, layer: str | None) -> int:
-    """A picture per photo and model of its channel_groups(), in output/<experiment>/explanations/.
-
-    Returns how many photos could not be read.
+    """A picture per photo and model of its channel_groups() or, where n is 0, its activation_grid(), in
+    output/<experiment>/explanations/. Returns how many photos could not be read.
     """
     failed = 0
     photos = photos_to_explain(config, experiment_manifest(config), images)
@@ -71,8 +71,14 @@ def explain_groups(config: Config, images: Sequence[str], models: Sequence[str],
                 log.warning("explain   %s: %s", path, error)
                 failed += 1
                 continue
-            picture = config.output / "explanations" / f"groups_{safe_name(subject.card.name)}_{name}.png"
-            _draw_groups(picture, subject, pixels, channel_groups(subject, pixels, n, layer, config.seed, STEPS))
+            kind = "groups" if n else "grid"
+            picture = config.output / "explanations" / f"{kind}_{safe_name(subject.card.name)}_{name}.png"
+            if n:
+                _draw_groups(picture, subject, pixels, channel_groups(subject, pixels, n, layer, config.seed, STEPS))
+            else:
+                grid = activation_grid(subject, pixels, layer, config.seed, STEPS)
+                panels = [[("photo", pixels), ("what each place makes it see", grid)]]
+                _draw(picture, subject.card.name, panels, side=2 * SIDE)
             log.info("explain   %s", picture)
     return failed
 
@@ -96,6 +102,24 @@ def channel_groups(
     pictures = dream(subject.model, name, wish, n, size, seed, steps)
     grids = where.T[order].reshape(n, *maps.shape[1:]).astype(np.float32)
     return [(_enlarged(grid, size), picture) for grid, picture in zip(grids, pictures, strict=True)]
+
+
+def activation_grid(
+    subject: Subject, pixels: NDArray[np.uint8], layer: str | None, seed: int, steps: int
+) -> NDArray[np.uint8]:
+    """What a layer makes of each place of a photo: a picture per place for all its channels together, paler where they
+    answer less. (rows x size, columns x size, 3), at most PLACES a side. Olah et al., as channel_groups().
+    """
+    name, size = _layer(subject, layer), subject.card.recipe.size
+    maps = activations(subject.model, name, pixels).clamp(min=0)
+    rows, columns = (min(PLACES, side) for side in maps.shape[1:])
+    places = torch.nn.functional.adaptive_avg_pool2d(maps, (rows, columns)).flatten(1).T  # (places, c)
+    strength = places.norm(dim=1)
+    share = (strength / strength.max().clamp(min=1e-9)).numpy()[:, None, None, None]
+    pictures = dream(subject.model, name, directions(places), rows * columns, size, seed, steps)
+    paler = (share * pictures + (1 - share) * 255).round().astype(np.uint8)
+    whole: NDArray[np.uint8] = paler.reshape(rows, columns, size, size, 3).swapaxes(1, 2)
+    return whole.reshape(rows * size, columns * size, 3)
 
 
 def _draw_groups(
@@ -145,10 +169,10 @@ def _enlarged(grid: NDArray[np.float32], size: int) -> Map:
     return scaled
 
 
-def _draw(path: Path, title: str, rows: Sequence[Sequence[Panel]]) -> None:
+def _draw(path: Path, title: str, rows: Sequence[Sequence[Panel]], side: float = SIDE) -> None:
     columns = max(map(len, rows))
     figure, grid = plt.subplots(
-        len(rows), columns, figsize=(SIDE * columns, (SIDE + 0.3) * len(rows) + 0.4), squeeze=False
+        len(rows), columns, figsize=(side * columns, (side + 0.3) * len(rows) + 0.4), squeeze=False
     )
     for axes, (words, picture) in zip(grid.flat, (panel for row in rows for panel in row), strict=True):
         axes.imshow(picture)

@@ -12,8 +12,9 @@ import torch
 from toy import Experiment
 
 from explaining.conftest import SIZE, Red, blob, subject
+from pipeline.explaining import visualise
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
-from pipeline.explaining.visualise import channel_groups
+from pipeline.explaining.visualise import PLACES, activation_grid, channel_groups
 from pipeline.models.deployable import Deployable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,16 @@ def test_pictures_follow_the_seed() -> None:
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
+def test_each_place_of_a_grid_is_as_bright_as_it_answers() -> None:
+    asked, photo = subject(Red()), blob(4, 20)
+    grid = activation_grid(asked, photo, "relu", seed=0, steps=2)
+    assert grid.shape == (PLACES * SIZE, PLACES * SIZE, 3)
+    drawn = (255 - grid.astype(float)).reshape(PLACES, SIZE, PLACES, SIZE, 3).mean((1, 3, 4))
+    row, column = np.unravel_index(drawn.argmax(), drawn.shape)
+    assert row <= 1 and column >= 3
+    assert (drawn[3:] == 0).all()  # nothing answers there: the paper stays white
+
+
 def test_groups_lie_where_their_channels_answer() -> None:
     asked, photo = subject(Red()), blob(4, 20)
     assert activations(asked.model, LAYER, photo).shape == (1, SIZE, SIZE)
@@ -73,9 +84,12 @@ def test_species_channels_and_groups_are_drawn(experiment: Experiment, monkeypat
     assert call(["--visualise", "Apis mellifera", "0", "5"], experiment, monkeypatch) == 0
     photo = min((experiment.root / "regional").rglob("*.png"))
     assert call([str(photo), "--models", "main", "--groups", "2", "--layer", "layer3"], experiment, monkeypatch) == 0
+    monkeypatch.setattr(visualise, "STEPS", 2)
+    assert call([str(photo), "--models", "main", "--groups", "0"], experiment, monkeypatch) == 0
     folder = experiment.config().output / "explanations"
     assert sorted(path.name for path in folder.glob("*.png")) == [
-        "groups_main_Insecta_Apis mellifera_00.png", "wanted_cache_0.5_0.png", "wanted_main.png",
+        "grid_main_Insecta_Apis mellifera_00.png", "groups_main_Insecta_Apis mellifera_00.png",
+        "wanted_cache_0.5_0.png", "wanted_main.png",
     ]  # fmt: skip
 
 
