@@ -80,7 +80,21 @@ def configuration(arguments: argparse.Namespace) -> Config:
     config = load_config(path, overrides)
     if config.global_.verbose:
         log.setLevel(logging.DEBUG)
+    if config.global_.log_dir and os.environ.get("RANK", "0") == "0":
+        _write_to(config.global_.log_dir)
     return config
+
+
+def _write_to(folder: Path) -> None:
+    """What is said from here on, in a file too, until run() ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(folder / time.strftime("log_%Y-%m-%d_%H-%M-%S.txt"), encoding="utf-8")
+    file.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
+    log.addHandler(file)
+
+
+def _files() -> list[logging.Handler]:
+    return [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
 
 
 def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: argparse.Namespace) -> int:
@@ -106,9 +120,15 @@ def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: arg
             traceback.print_exc()
         code, error = getattr(problem, "exit_code", FAILED), _sentence(problem)
         print(f"error: {error}", file=sys.stderr)
+        for file in _files():
+            file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, error, (), None))
     except KeyboardInterrupt:
         code, error = INTERRUPTED, "interrupted; what is finished is kept, the same command goes on from there"
         print(error, file=sys.stderr)
+    finally:
+        for file in _files():
+            log.removeHandler(file)
+            file.close()
     if arguments.json and os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first one tells
         told = {"exit_code": code, "seconds": round(time.monotonic() - start, 3), "error": error, **facts}
         print(json.dumps(told, ensure_ascii=False, default=str))

@@ -36,6 +36,9 @@ class Global(Section):
     included_classes: list[str] = Field(["Aves", "Insecta"], min_length=1, description="groups to use: folder names")
     verbose: bool = Field(False, description="more lines, and tracebacks")
     overwrite: bool = Field(False, description="do finished stages again")
+    log_dir: Path | None = Field(
+        None, description="a file per run, log_<date>_<time>.txt, with what it says; none: no file"
+    )
 
     @field_validator("included_classes")
     @classmethod

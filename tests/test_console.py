@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -166,6 +167,25 @@ def test_overrides_reach_the_configuration(tmp_path: Path) -> None:
     )
     config = configuration(given)
     assert (config.seed, config.experiment) == (2, "x")
+
+
+def test_a_log_file_per_run_has_lines_and_errors_with_their_level(tmp_path: Path) -> None:
+    arguments = parser("d", "e").parse_args(
+        ["--set", f"global.log_dir={tmp_path / 'logs'}", "--config", str(tmp_path / "c.yaml")]
+    )
+    (tmp_path / "c.yaml").touch()
+
+    def work(arguments: argparse.Namespace) -> None:
+        configuration(arguments)
+        log.info("one thing")
+        log.warning("another")
+        raise DataError("no photos")
+
+    assert run(work, arguments) == FAILED
+    log.warning("after the run")
+    [file] = (tmp_path / "logs").iterdir()
+    assert re.fullmatch(r"log_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.txt", file.name)
+    assert file.read_text() == "[INFO] one thing\n[WARNING] another\n[ERROR] no photos\n"
 
 
 def test_progress_yields_everything_and_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
