@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.console import SOME_FAILED, configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  explain.py --config configs/demo.yaml                     some test photos: right ones, wrong ones
   explain.py --config configs/demo.yaml my_photo.jpg FOLDER --models main main_p50 --methods gradcam deeplift
@@ -40,20 +40,20 @@ def main() -> int:
     return run(work, given)
 
 
-def work(arguments: argparse.Namespace) -> int | None:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.explaining import faithful, run, visualise
 
-    images, models, layer = arguments.images, arguments.models, arguments.layer
+    images, models, layer, failed = arguments.images, arguments.models, arguments.layer, 0
     if arguments.visualise:
-        return visualise.visualise(config, arguments.visualise, models, layer)
-    if arguments.groups is not None:
+        visualise.visualise(config, arguments.visualise, models, layer)
+    elif arguments.groups is not None:
         failed = visualise.explain_groups(config, images, models, arguments.groups, layer)
     elif arguments.check:
         failed = faithful.check(config, models, arguments.methods, arguments.check)
     else:
         failed = run.explain(config, images, models, arguments.methods, arguments.target)
-    return SOME_FAILED if failed else None
+    return {"failed": failed, "explanations": config.output / "explanations"}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.console import configuration, parser, run
+from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  predict.py --config configs/demo.yaml --input photos/ --out answers/     again: does only what is missing
   predict.py --config config.yaml --input 'photos/**/*.jpg' --out answers/ --workers 8
@@ -44,7 +44,7 @@ def main() -> int:
     return run(work, given)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.bulk.run import Wish, predict_photos
 

@@ -15,7 +15,7 @@ from pipeline.bulk.job import Job, begin
 from pipeline.bulk.listing import named
 from pipeline.bulk.work import Part, System, answer, sessions
 from pipeline.config import Config
-from pipeline.console import DONE, SOME_FAILED, log, progress
+from pipeline.console import Facts, log, progress
 from pipeline.deploy.answering import place
 from pipeline.edge.model import file_sha256
 from pipeline.errors import DataError
@@ -37,8 +37,9 @@ class Wish:
     retry_failed: bool = False
 
 
-def predict_photos(config: Config, wish: Wish) -> int:
-    """Answer the photos that have no answer yet, or those that failed; returns the exit code."""
+def predict_photos(config: Config, wish: Wish) -> Facts:
+    """Answer the photos that have no answer yet, or those that failed; returns how many there are, how many failed in
+    all, and where the answers are."""
     system = _system(config, wish)
     described = _described(system)
     with begin(wish.out, named(wish.photos, config.paths.dst_dataset), wish.part_size, described) as job:
@@ -55,7 +56,7 @@ def predict_photos(config: Config, wish: Wish) -> int:
         _answer(job, system, parts, total, wish)
         failed = sum(job.failed().values())
     log.info("predict   %d photos, %d failed: %s", job.photos, failed, job.folder / "answers")
-    return SOME_FAILED if failed else DONE
+    return {"photos": job.photos, "failed": failed, "answers": job.folder / "answers"}
 
 
 def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: Wish) -> None:

@@ -11,6 +11,7 @@ from toy import COLOURS, Experiment, cache_colours, write_cascade, write_experim
 
 from pipeline.bulk.run import Wish, predict_photos
 from pipeline.bulk.work import sessions
+from pipeline.console import DONE, SOME_FAILED
 
 from .bulk_rows import ODD
 
@@ -43,7 +44,9 @@ def predict(packed: Experiment, tmp_path: Path) -> Iterator[Callable[..., int]]:
     def call(photos: Path | str, *overrides: str, **wish: Any) -> int:
         sessions.cache_clear()
         wish = {"out": tmp_path / "out", "part_size": 4, "workers": 1} | wish
-        return predict_photos(packed.config(*overrides), Wish(str(photos), **wish))
+        facts = predict_photos(packed.config(*overrides), Wish(str(photos), **wish))
+        assert facts["answers"] == wish["out"] / "answers"
+        return SOME_FAILED if facts["failed"] else DONE
 
     yield call
     sessions.cache_clear()
