@@ -145,8 +145,9 @@ def test_what_is_up_to_date_is_skipped(make: Callable[..., Config], lines: Calla
     before = hashes(folder)
     lines()
     prune_models(config, [], never, last=False)
-    assert lines()[:3] == [
+    assert lines()[:4] == [
         "prune     main_p50 up to date",
+        "measure   ms of 2 models up to date",
         "measure   main up to date",
         "measure   main_p50 up to date",
     ]

@@ -97,7 +97,7 @@ def test_full_disk_stops_with_its_name_and_the_next_run_goes_on(
         patched.setattr(copying, "_finish", full)
         with pytest.raises(OSError, match="No space left on device"):
             run_stages(config, until="manifest")
-    assert len(list(config.paths.dst_dataset.rglob("*.jpg"))) == 19
+    assert 19 <= len(list(config.paths.dst_dataset.rglob("*.jpg"))) < 34  # folders of other threads are ended
     assert run_stages(config, until="manifest") == 0
 
 

@@ -148,8 +148,8 @@ def test_figures_by_hand() -> None:
     main.rows["infer_ms"] = 20.0
     figures = cascade_figures([cache, main], route([cache, main], [Rule(0.5), Rule()]))
     assert figures["stages"] == [
-        {"name": "cache", "photos": 2, "hit_rate": 0.5, "accuracy": 0.5},
-        {"name": "main", "photos": 2, "hit_rate": 0.5, "accuracy": 0.5},
+        {"name": "cache", "asked": 4, "photos": 2, "hit_rate": 0.5, "accuracy": 0.5, "ms": 2 + 1 + 5},
+        {"name": "main", "asked": 2, "photos": 2, "hit_rate": 0.5, "accuracy": 0.5, "ms": 2 + 1 + 5 + 20},
     ]
     assert (figures["communication_rate"], figures["saving_rate"]) == (0.5, 0.5)
     assert figures["ms_per_image"] == 2 + 1 + 5 + 0.5 * 20  # decode and prepare once, cache always, main half the time
