@@ -231,7 +231,8 @@ def test_one_that_fails_stops_no_other(make: Callable[..., Config], lines: Calla
 
 
 @pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
-def test_the_table_of_ray_is_that_of_one_machine(make: Callable[..., Config]) -> None:
+def test_the_table_of_ray_is_that_of_one_machine(make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))  # where Ray's workers find `never`
     config = make("prune.ratios=[0.001, 0.25, 0.5]")
     tables = []
     for engine in (Engine("ray"), Engine()):
