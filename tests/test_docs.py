@@ -23,13 +23,16 @@ from pipeline.dataset.demo.make import make_demo
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NOT_RUN = {
     r"configs/(haute_garonne|cub200|nabirds|inat2021|animals15)": "wants photos that are not part of the project, and hours",
     r"region\.source=check_list": "asks a server",
     r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
     r"--(watch|camera)|^ommatidia (app|serve)|^curl": "waits for photos for ever, or is a call to what does",
-    r"--address|--rdzv-endpoint": "needs a cluster",
+    r"--address|--rdzv-endpoint|^ray start": "needs a cluster",
+    r"^(eval|export)\b": "is for a shell",
+    r"jupyter": "opens a page of its own; the notebooks are run by test_notebooks.py",
     r"^(scp|ssh|sudo|systemctl|journalctl|exit|uname)\b": "is for another machine",
     r"^(python3 -m venv|\S*pip install|cd|mkdir|python3 --version)": "prepares a place for others",
 }
@@ -37,7 +40,7 @@ NOT_RUN = {
 
 def lines(page: Path) -> list[str]:
     """The commands of a page, a line each, in their order; those in blocks of another language are no commands."""
-    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    blocks = [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if not kind]
     given = [re.sub(r"\s+", " ", line).strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in given if line]
 
@@ -107,7 +110,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_all(page: str, folder: Path) -> None:
     for line in SHOWN[page]:
         code, told = run(line, folder)
-        assert code == 0, f"{page}: {line}\n{told}"
+        some_refused = line.startswith("ommatidia explain")  # not every method takes every network
+        assert code in (0, 3 if some_refused else 0), f"{page}: {line}\n{told}"
 
 
 def run(line: str, folder: Path) -> tuple[int, str]:
