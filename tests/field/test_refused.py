@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tls import certificate
 from toy import COLOURS, write_cascade
 
 from pipeline.edge.classify import main
@@ -115,21 +114,16 @@ def test_https_is_verified(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A certificate that nobody vouches for gets no photo; the same one is taken once the system trusts it."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl makes the certificate")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    signed, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(signed, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     url = server.url.replace("http", "https")
     assert run(url) == 3
     assert "certificate verify failed" in capsys.readouterr().err
     assert run(url.replace("127.0.0.1", "localhost")) == 3
     assert server.requests == 0
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(signed))
     assert run(url.replace("127.0.0.1", "localhost")) == 3  # trusted, but made out to another name
     assert server.requests == 0
     assert run(url) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tls import certificate
 from toy import COLOURS, write_model
 
 from pipeline.errors import ConfigError, DataError
@@ -132,14 +132,9 @@ def test_a_certificate_that_cannot_be_used(packed: Path, tmp_path: Path) -> None
 
 
 def test_https_with_a_token_until_sigterm(packed: Path, pictures: dict[str, Path], tmp_path: Path) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("openssl makes the certificate")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    signed, key = certificate(tmp_path)
     command = [sys.executable, "serve.py", "--bundle", str(packed), "--stages", "main", "--port", "0"]
-    command += ["--tls", str(certificate), str(key)]
+    command += ["--tls", str(signed), str(key)]
     server = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMMATIDIA_TOKEN": TOKEN}
     )
@@ -151,7 +146,7 @@ def test_https_with_a_token_until_sigterm(packed: Path, pictures: dict[str, Path
         assert url.startswith("https://127.0.0.1:")
         headers = {"Content-Type": "image/png", "Authorization": f"Bearer {TOKEN}"}
         request = urllib.request.Request(f"{url}/v1/classify", pictures["Apis mellifera"].read_bytes(), headers)
-        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=certificate), timeout=20) as got:
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=signed), timeout=20) as got:
             assert b'"stage":"main"' in got.read()
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
