@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,11 @@ from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.errors import DataError, ModelError
 from pipeline.evaluation.scores import RESAMPLES
+from pipeline.explaining.kept import once
 from pipeline.explaining.methods import METHODS, Map, check_methods, relevance
 from pipeline.explaining.network import neutral
 from pipeline.explaining.subject import Subject, load_subjects
-from pipeline.files import write_csv
+from pipeline.files import sha256, write_csv
 from pipeline.models.deployable import Deployable
 
 STEPS = 24  # parts of the photo that are taken away or brought back, one after the other
@@ -46,41 +48,49 @@ def check(config: Config, models: Sequence[str], methods: Sequence[str], photos:
     subjects, manifest = load_subjects(config, models), experiment_manifest(config)
     test = manifest.part("test")
     rows = test.sample(min(photos, len(test)), random_state=config.seed)["image_path"].sort_values()
-    failed: dict[str, str] = {}
-    found = []
-    for subject in subjects:
-        shuffled = shuffle(subject.model, config.seed)
-        scores = []
-        for k, path in enumerate(progress(rows, len(rows), f"check {subject.card.name}")):
-            try:
-                pixels = subject.see(manifest.root / path)
-            except UnreadableImage as error:
-                failed[path] = str(error)
-                continue
-            target = int(subject.probabilities(pixels[None])[0].argmax())
-            maps = controls(len(pixels), [config.seed, k])  # a draw of its own for each photo
-            for method in chosen:
-                try:
-                    maps[method] = relevance(subject.model, pixels, target, method, config.seed)
-                except ModelError as error:
-                    failed.setdefault(f"{subject.card.name}, {method}", str(error))
-            for name, plane in maps.items():
-                told = _of_shuffled(shuffled, pixels, target, name, config.seed)
-                scores.append({"photo": path, "map": name, **score(subject, pixels, target, plane, told, config.seed)})
-        if not scores:
-            raise DataError(f"none of the test photos can be read, e.g. {min(failed)}: {failed[min(failed)]}")
-        found.append(summary(pd.DataFrame(scores), subject.card.name, config.seed))
-    table = pd.concat(found, ignore_index=True)
+    drawn = {name: manifest.root / name for name in rows}
     path = config.output / "explanations" / "check.csv"
-    write_csv(path, table)
-    for what, why in sorted(failed.items()):
-        log.warning("check     %s: %s", what, why)
-    for line in table.to_string(index=False, columns=["model", "map", *FIGURES[:2], "gain"], float_format="%.3f").split(
-        "\n"
-    ):
-        log.info("  %s", line)
-    log.info("check     %d photos: %s", len(rows), path)
-    return len(failed)
+
+    def work() -> list[str]:
+        failed: dict[str, str] = {}
+        found = [_scores(subject, drawn, chosen, config.seed, failed) for subject in subjects]
+        table = pd.concat(found, ignore_index=True)
+        write_csv(path, table)
+        columns = ["model", "map", *FIGURES[:2], "gain"]
+        for line in table.to_string(index=False, columns=columns, float_format="%.3f").split("\n"):
+            log.info("  %s", line)
+        log.info("explain   %s", path)
+        return [f"{what}: {why}" for what, why in failed.items()]
+
+    digests = {name: sha256(file) if file.is_file() else None for name, file in drawn.items()}
+    return once(config, path, subjects, {"photos": digests, "methods": list(chosen)}, work)
+
+
+def _scores(
+    subject: Subject, photos: Mapping[str, Path], methods: Sequence[str], seed: int, failed: dict[str, str]
+) -> pd.DataFrame:
+    """The rows of one model; photos and methods that could not be used are added to `failed`, with the reason."""
+    shuffled = shuffle(subject.model, seed)
+    scores = []
+    for k, (name, path) in enumerate(progress(photos.items(), len(photos), f"check {subject.card.name}")):
+        try:
+            pixels = subject.see(path)
+        except UnreadableImage as error:
+            failed[name] = str(error)
+            continue
+        target = int(subject.probabilities(pixels[None])[0].argmax())
+        maps = controls(len(pixels), [seed, k])  # a draw of its own for each photo
+        for method in methods:
+            try:
+                maps[method] = relevance(subject.model, pixels, target, method, seed)
+            except ModelError as error:
+                failed.setdefault(f"{subject.card.name}, {method}", str(error))
+        for of, plane in maps.items():
+            told = _of_shuffled(shuffled, pixels, target, of, seed)
+            scores.append({"photo": name, "map": of, **score(subject, pixels, target, plane, told, seed)})
+    if not scores:
+        raise DataError(f"none of the test photos can be read, e.g. {min(failed)}: {failed[min(failed)]}")
+    return summary(pd.DataFrame(scores), subject.card.name, seed)
 
 
 def score(

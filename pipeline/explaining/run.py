@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import __version__
 from pipeline.config import Config
 from pipeline.console import log, progress
 from pipeline.dataset.manifest import experiment_manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.explaining.figure import draw
+from pipeline.explaining.kept import once
 from pipeline.explaining.methods import METHODS, check_methods
 from pipeline.explaining.photos import photos_to_explain
 from pipeline.explaining.subject import Subject, ask, check_target, load_subjects
-from pipeline.files import Stamp, run_once, sha256
+from pipeline.files import sha256
 
 DEFAULT = ("gradcam", "integrated_gradients", "saliency", "occlusion")  # each fits every network that has a feature map
 
@@ -62,24 +62,15 @@ def _explain_one(
 ) -> int:
     for subject in subjects:
         subject.see(path)  # an unreadable photo ends here
-    inputs = {
-        "photo": sha256(path), "models": [[s.card.name, s.card.weights_sha256] for s in subjects], "methods": methods,
-        "target": target, "truth": truth, "seed": config.seed, "version": __version__,
-    }  # fmt: skip
-    refused: list[str] = []
+    inputs = {"photo": sha256(path), "methods": methods, "target": target, "truth": truth}
 
-    def work() -> None:
+    def work() -> list[str]:
         answers = [ask(subject, path, methods, target, truth, config.seed) for subject in subjects]
-        for answer in answers:
-            refused.extend(f"{answer.model}: {text}" for text in answer.maps.values() if isinstance(text, str))
         draw(picture, f"true species: {truth}" if truth else path.name, answers)
         told = ", ".join(f"{answer.model}: {answer.label} {answer.score:.0%}" for answer in answers)
         log.info("explain   %s (%s)", picture.name, told)
+        return [
+            f"{answer.model}: {text}" for answer in answers for text in answer.maps.values() if isinstance(text, str)
+        ]
 
-    stamp = Stamp(picture.parent / ".stamps" / f"{picture.stem}.json", inputs, [picture])
-    run_once(f"explain   {picture.name}", stamp, config.global_.overwrite, work)
-    if refused:
-        stamp.clear()  # the next call tells of it again
-    for text in sorted(set(refused)):
-        log.warning("explain   %s", text)
-    return len(refused)
+    return once(config, picture, subjects, inputs, work)

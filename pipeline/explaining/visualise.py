@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,11 +22,12 @@ from pipeline.edge.errors import UnreadableImage
 from pipeline.errors import ConfigError
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
 from pipeline.explaining.figure import SIDE, overlay
+from pipeline.explaining.kept import once
 from pipeline.explaining.methods import Map
 from pipeline.explaining.network import last_map, outputs
 from pipeline.explaining.photos import photos_to_explain
 from pipeline.explaining.subject import Subject, load_subjects
-from pipeline.files import safe_name
+from pipeline.files import safe_name, sha256
 
 STEPS = 128  # of the optimisation of a picture
 PLACES = 5  # a side of an activation grid: each place costs as much as a group
@@ -37,86 +39,101 @@ def visualise(config: Config, wanted: Sequence[str], models: Sequence[str], laye
 
     layer: the last one with places if None. Writes output/<experiment>/explanations/wanted_<model>.png.
     """
+    numbers = [int(word) for word in wanted if word.isdecimal()]
+    species = [word for word in wanted if not word.isdecimal()]
     for subject in load_subjects(config, models):
         name = _layer(subject, layer)
-        numbers = [int(word) for word in wanted if word.isdecimal()]
-        species = [word for word in wanted if not word.isdecimal()]
         _check(subject, name, numbers, species)
-        panels: list[Panel] = []
-        for words, wish in (
-            (species, labels([subject.card.labels.names.index(word) for word in species])),
-            ([f"channel {number}" for number in numbers], channels(numbers)),
-        ):
-            if words:
-                size = subject.card.recipe.size
-                panels += zip(
-                    words, dream(subject.model, name, wish, len(words), size, config.seed, STEPS), strict=True
-                )
         path = config.output / "explanations" / f"wanted_{safe_name(subject.card.name)}.png"
-        _draw(path, f"what {subject.card.name} wants to see ({name.removeprefix('network.')})", [panels])
-        log.info("explain   %s", path)
+        once(
+            config, path, [subject], {"species": species, "channels": numbers, "layer": name},
+            partial(_draw_wanted, path, subject, name, species, numbers, config.seed),
+        )  # fmt: skip
+
+
+def _draw_wanted(
+    path: Path, subject: Subject, layer: str, species: list[str], numbers: list[int], seed: int
+) -> list[str]:
+    panels: list[Panel] = []
+    for words, wish in (
+        (species, labels([subject.card.labels.names.index(word) for word in species])),
+        ([f"channel {number}" for number in numbers], channels(numbers)),
+    ):
+        if words:
+            pictures = dream(subject.model, layer, wish, len(words), subject.card.recipe.size, seed, STEPS)
+            panels += zip(words, pictures, strict=True)
+    _draw(path, f"what {subject.card.name} wants to see ({layer.removeprefix('network.')})", [panels])
+    log.info("explain   %s", path)
+    return []
 
 
 def explain_groups(config: Config, images: Sequence[str], models: Sequence[str], n: int, layer: str | None) -> int:
     """A picture per photo and model of its channel_groups() or, where n is 0, its activation_grid(), in
     output/<experiment>/explanations/. Returns how many photos could not be read.
     """
-    failed = 0
+    failed, kind = 0, "groups" if n else "grid"
     photos = photos_to_explain(config, experiment_manifest(config), images)
     for subject in load_subjects(config, models):
-        for name, path in progress(photos.items(), len(photos), f"groups {subject.card.name}"):
+        name = _layer(subject, layer)
+        for photo, path in progress(photos.items(), len(photos), f"{kind} {subject.card.name}"):
             try:
                 pixels = subject.see(path)
             except UnreadableImage as error:
                 log.warning("explain   %s: %s", path, error)
                 failed += 1
                 continue
-            kind = "groups" if n else "grid"
-            picture = config.output / "explanations" / f"{kind}_{safe_name(subject.card.name)}_{name}.png"
-            if n:
-                _draw_groups(picture, subject, pixels, channel_groups(subject, pixels, n, layer, config.seed, STEPS))
-            else:
-                grid = activation_grid(subject, pixels, layer, config.seed, STEPS)
-                panels = [[("photo", pixels), ("what each place makes it see", grid)]]
-                _draw(picture, subject.card.name, panels, side=2 * SIDE)
-            log.info("explain   %s", picture)
+            picture = config.output / "explanations" / f"{kind}_{safe_name(subject.card.name)}_{photo}.png"
+            once(
+                config, picture, [subject], {"photo": sha256(path), "groups": n, "layer": name},
+                partial(_draw_parts, picture, subject, pixels, n, name, config.seed),
+            )  # fmt: skip
     return failed
 
 
+def _draw_parts(path: Path, subject: Subject, pixels: NDArray[np.uint8], n: int, layer: str, seed: int) -> list[str]:
+    if n:
+        _draw_groups(path, subject, pixels, channel_groups(subject, pixels, n, layer, seed, STEPS))
+    else:
+        grid = activation_grid(subject, pixels, layer, seed, STEPS)
+        _draw(path, subject.card.name, [[("photo", pixels), ("what each place makes it see", grid)]], side=2 * SIDE)
+    log.info("explain   %s", path)
+    return []
+
+
 def channel_groups(
-    subject: Subject, pixels: NDArray[np.uint8], n: int, layer: str | None, seed: int, steps: int
+    subject: Subject, pixels: NDArray[np.uint8], n: int, layer: str, seed: int, steps: int
 ) -> list[tuple[Map, NDArray[np.uint8]]]:
     """n groups of channels that answer together on a photo: where, (size, size) in 0..1, and what each wants to see.
 
     Groups are the factors of the non-negative matrix factorisation of the activations (Olah et al., The Building Blocks
-    of Interpretability, Distill 2018), most active first.
+    of Interpretability, Distill 2018), most active first. layer: as the network calls it, e.g. network.blocks.4.
     """
-    name, size = _layer(subject, layer), subject.card.recipe.size
-    maps = activations(subject.model, name, pixels).clamp(min=0)
+    size = subject.card.recipe.size
+    maps = activations(subject.model, layer, pixels).clamp(min=0)
     places = maps.flatten(1).T.numpy().astype(np.float64)  # (h w, c)
     n = min(n, *places.shape)
     factors = NMF(n, init="nndsvda", random_state=seed, max_iter=1000, tol=1e-3)
     where = factors.fit_transform(places)
     order = np.argsort(-(where.sum(0) * np.linalg.norm(factors.components_, axis=1)), kind="stable")
     wish = directions(torch.tensor(factors.components_[order], dtype=torch.float32))
-    pictures = dream(subject.model, name, wish, n, size, seed, steps)
+    pictures = dream(subject.model, layer, wish, n, size, seed, steps)
     grids = where.T[order].reshape(n, *maps.shape[1:]).astype(np.float32)
     return [(_enlarged(grid, size), picture) for grid, picture in zip(grids, pictures, strict=True)]
 
 
 def activation_grid(
-    subject: Subject, pixels: NDArray[np.uint8], layer: str | None, seed: int, steps: int
+    subject: Subject, pixels: NDArray[np.uint8], layer: str, seed: int, steps: int
 ) -> NDArray[np.uint8]:
     """What a layer makes of each place of a photo: a picture per place for all its channels together, paler where they
     answer less. (rows x size, columns x size, 3), at most PLACES a side. Olah et al., as channel_groups().
     """
-    name, size = _layer(subject, layer), subject.card.recipe.size
-    maps = activations(subject.model, name, pixels).clamp(min=0)
+    size = subject.card.recipe.size
+    maps = activations(subject.model, layer, pixels).clamp(min=0)
     rows, columns = (min(PLACES, side) for side in maps.shape[1:])
     places = torch.nn.functional.adaptive_avg_pool2d(maps, (rows, columns)).flatten(1).T  # (places, c)
     strength = places.norm(dim=1)
     share = (strength / strength.max().clamp(min=1e-9)).numpy()[:, None, None, None]
-    pictures = dream(subject.model, name, directions(places), rows * columns, size, seed, steps)
+    pictures = dream(subject.model, layer, directions(places), rows * columns, size, seed, steps)
     paler = (share * pictures + (1 - share) * 255).round().astype(np.uint8)
     whole: NDArray[np.uint8] = paler.reshape(rows, columns, size, size, 3).swapaxes(1, 2)
     return whole.reshape(rows * size, columns * size, 3)

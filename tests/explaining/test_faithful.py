@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,3 +114,30 @@ def test_the_check_writes_a_row_per_model_and_map(experiment: Experiment) -> Non
     assert table.drop(columns=["likeness", "likeness_low_95", "likeness_high_95"]).notna().all(axis=None)
     for name in ("deletion", "insertion", "gain"):
         assert (table[f"{name}_low_95"] <= table[name]).all() and (table[name] <= table[f"{name}_high_95"]).all()
+
+
+def test_a_check_that_is_there_is_not_made_again_but_tells_what_it_could_not_use(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    photos = experiment.root / "regional" / "Insecta"
+    (photos / "Pieris rapæ" / "02.png").write_text("no picture any more")
+    scored: list[object] = []
+    monkeypatch.setattr(
+        faithful,
+        "score",
+        lambda *given: (scored.append(given), {"deletion": 0.5, "insertion": 0.5, "likeness": 0.0})[1],
+    )
+
+    def checked(*methods: str) -> tuple[int, int]:
+        """How much could not be used, and how many maps were scored."""
+        scored.clear()
+        return check(experiment.config(), ["main"], methods, photos=1000), len(scored)
+
+    assert checked("saliency") == (1, 29 * 3)
+    first = lines()
+    assert checked("saliency") == (1, 0)
+    assert lines() == ["explain   check.csv up to date", first[-1]]
+    assert first[-1] == "explain   Insecta/Pieris rapæ/02.png: is no image in a format that Pillow knows"
+    assert checked("gradcam") == (1, 29 * 3)
+    shutil.copy(photos / "Pieris rapæ" / "03.png", photos / "Pieris rapæ" / "02.png")
+    assert checked("gradcam") == (0, 30 * 3)

@@ -123,7 +123,9 @@ def test_a_map_that_is_refused_is_told_and_drawn_as_text(
     photo = write_photo(experiment.root / "mine" / "a.png", (200, 40, 40))
     for _ in range(2):
         assert call([str(photo), "--methods", "saliency", "--models", "main"], experiment, monkeypatch) == 3
-        assert "explain   main: it does not fit" in lines()
+        told = lines()
+        assert "explain   main: it does not fit" in told
+    assert "explain   mine_a.png up to date" in told
     assert pictures(experiment) == ["mine_a.png"]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,7 @@ def test_pictures_follow_the_seed() -> None:
 
 def test_each_place_of_a_grid_is_as_bright_as_it_answers() -> None:
     asked, photo = subject(Red()), blob(4, 20)
-    grid = activation_grid(asked, photo, "relu", seed=0, steps=2)
+    grid = activation_grid(asked, photo, LAYER, seed=0, steps=2)
     assert grid.shape == (PLACES * SIZE, PLACES * SIZE, 3)
     drawn = (255 - grid.astype(float)).reshape(PLACES, SIZE, PLACES, SIZE, 3).mean((1, 3, 4))
     row, column = np.unravel_index(drawn.argmax(), drawn.shape)
@@ -64,7 +66,7 @@ def test_each_place_of_a_grid_is_as_bright_as_it_answers() -> None:
 def test_groups_lie_where_their_channels_answer() -> None:
     asked, photo = subject(Red()), blob(4, 20)
     assert activations(asked.model, LAYER, photo).shape == (1, SIZE, SIZE)
-    [(where, picture)] = channel_groups(asked, photo, 3, "relu", seed=0, steps=2)  # there is one channel, so one group
+    [(where, picture)] = channel_groups(asked, photo, 3, LAYER, seed=0, steps=2)  # there is one channel, so one group
     assert where.shape == (SIZE, SIZE) and where.max() == 1
     assert where[:16, 16:].sum() > 0.95 * where.sum()
     assert picture.shape == photo.shape
@@ -91,6 +93,42 @@ def test_species_channels_and_groups_are_drawn(experiment: Experiment, monkeypat
         "grid_main_Insecta_Apis mellifera_00.png", "groups_main_Insecta_Apis mellifera_00.png",
         "wanted_cache_0.5_0.png", "wanted_main.png",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        ("--visualise 3", "--visualise 4"),
+        ("PHOTO --groups 2", "PHOTO --groups 3"),
+        ("PHOTO --groups 0", "OTHER --groups 0"),
+    ],
+)
+def test_what_is_there_is_not_drawn_again(
+    words: str, other: str, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    dreamt: list[object] = []
+    real = visualise.dream
+    monkeypatch.setattr(visualise, "dream", lambda *given: (dreamt.append(given), real(*given))[1])
+    photo, *_, second = sorted((experiment.root / "regional").rglob("*.png"))
+
+    def drawn(words: str, *more: str) -> int:
+        """How many pictures were optimised."""
+        dreamt.clear()
+        named = {"PHOTO": str(photo), "OTHER": str(second)}
+        assert (
+            call([*(named.get(w, w) for w in words.split()), "--models", "main", *more], experiment, monkeypatch) == 0
+        )
+        return len(dreamt)
+
+    assert drawn(words) == 1
+    lines()
+    assert drawn(words) == 0
+    assert [line for line in lines() if line.endswith(" up to date")]
+    assert drawn(words, "--layer", "layer2") == 1  # another than the last one with places
+    assert drawn(other) == 1
+    assert drawn(other, "--set", "global.overwrite=true") == 1
+    shutil.copy(second, photo)
+    assert drawn(words) == 1
 
 
 @pytest.mark.parametrize(
