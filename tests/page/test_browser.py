@@ -141,24 +141,43 @@ def test_a_phone_needs_no_sideways_scrolling(page: Any, tmp_path: Path) -> None:
             assert page.locator(part).evaluate(wide) <= 0, tab
 
 
-def test_the_keyboard_alone_is_enough(page: Any) -> None:
-    """To the tabs by the tab key, along them by arrows, into the grid, and a photo by the space bar."""
-    focused = "document.activeElement.getAttribute('role') || document.activeElement.tagName"
-    for _ in range(12):
+def tab_to(page: Any, wanted: str) -> None:
+    """Press the tab key until the element in focus, e, fits a condition in JavaScript."""
+    for _ in range(40):
         page.keyboard.press("Tab")
-        if page.evaluate(focused) == "tab":
-            break
-    assert page.evaluate(focused) == "tab"
+        if page.evaluate(f"(e => {wanted})(document.activeElement)"):
+            return
+    raise AssertionError(f"the tab key does not reach {wanted}")
+
+
+def test_the_grid_by_the_keyboard_alone(page: Any) -> None:
+    """To the tabs by the tab key, along them by arrows, into the grid, and a photo by the space bar."""
+    tab_to(page, "e.getAttribute('role') === 'tab'")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Other photos").wait_for()
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('[class*=st-key-pick]') !== null"):
-            break
+    tab_to(page, "e.closest('[class*=st-key-pick]') !== null")
     page.keyboard.press("Space")
     page.get_by_text("Its true species is").wait_for()
+
+
+def test_an_upload_and_its_heat_map_by_the_keyboard_alone(page: Any, tmp_path: Path) -> None:
+    """A photo is chosen, and where the model looked is opened and closed, without a mouse."""
+    tab_to(page, "e.closest('[data-testid=stFileUploader]') !== null")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photos(tmp_path)[0])
+    page.get_by_role("heading", name="Apis mellifera", exact=True).wait_for()
+    heat = page.get_by_role("img", name="The photo in grey, orange where it matters for Apis mellifera")
+    tab_to(page, "e.tagName === 'SUMMARY' && e.innerText.includes('looked')")
+    page.keyboard.press("Enter")
+    heat.wait_for()
+    assert (
+        page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    )  # the place is kept while the page is drawn anew
+    page.keyboard.press("Enter")
+    heat.wait_for(state="hidden")
 
 
 @pytest.mark.skipif("OMMATIDIA_AXE" not in os.environ, reason="set OMMATIDIA_AXE to the axe.min.js of axe-core")
