@@ -201,6 +201,11 @@ class Route(Section):
     stages: list[Annotated[str, Field(pattern=r"^[\w][\w. -]*$")]] = Field(
         [], description="model folders in order; empty: caches of cache.start_ranks, then main"
     )
+    reference: str = Field(
+        "",
+        pattern=r"^([\w][\w. -]*)?$",
+        description="auto: model folder that max_drop compares with; empty: the last stage",
+    )
     rule: Literal["confidence", "margin", "calibrated", "deferral"] = Field(
         "confidence", description="what a cache's score is; the last two learn from a share of val (learn_share)"
     )

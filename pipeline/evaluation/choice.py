@@ -26,26 +26,30 @@ class Choice:
     chosen_on: str = "val"
 
 
-def choose(tables: Sequence[Predictions], settings: Route, seed: int) -> Choice:
+def choose(tables: Sequence[Predictions], settings: Route, seed: int, reference: Predictions | None = None) -> Choice:
     """Rules of the stages from their predictions on VAL; main always answers. Without main, a threshold must be given.
+
+    The drop is against `reference`, on the same photos; none: against the last stage, which is main then.
 
     The thresholds fall along a single path from "off" to "answer every hit" that is fixed beforehand, which is what a
     sequence of tests can walk (see promise.last_accepted): one threshold for all caches, or each its own in an order that
     is learnt. What is learnt comes from another part of val.
     """
-    check_same_photos(tables)
+    against = tables[-1] if reference is None else reference
+    check_same_photos([*tables, against])
     if settings.threshold == "auto" and tables[-1].labels.has_other:
         raise LabelSpaceError("route.threshold auto compares with main, which is no stage here; set it to a number")
-    learn, test = parts(tables, settings.learn_share, seed)
+    learn, [*test, against] = parts([*tables, against], settings.learn_share, seed)
+    learn = learn[:-1]
     caches = [learn_rule(table, learn[-1], settings.rule) for table in learn if table.labels.has_other]
     main = [Rule()] * (len(tables) - len(caches))
     if settings.threshold != "auto":
         rules = [*(replace(rule, threshold=settings.threshold) for rule in caches), *main]
         return Choice(rules, "the thresholds are those of the configuration and promise nothing", "config")
-    if not caches:
+    if not caches and reference is None:
         return Choice(main, "main alone")
-    path = learn_path(learn, caches) if settings.own_thresholds else one_for_all(len(caches))
-    found = sweep(test, caches, path)
+    path = learn_path(learn, caches) if settings.own_thresholds and caches else one_for_all(len(caches))
+    found = sweep(test, caches, path, against)
     step = accurate(found, settings)
     if step is None:
         return Choice([*[None] * len(caches), *main], _off(found, settings))
@@ -88,10 +92,11 @@ def _keeps_target(found: Sweep, step: int, settings: Route) -> bool:
 
 def _kept(found: Sweep, step: int, rules: Rules, settings: Route) -> str:
     scores = ["off" if rule is None else f"{rule.threshold:.4g}" for rule in rules]
-    told = f"scores of {', '.join(scores)}" if settings.own_thresholds else f"a score of {scores[0]}"
+    told = f"scores of {', '.join(scores)}" if settings.own_thresholds else f"a score of {', '.join(scores[:1])}"
+    main = settings.reference or "main"
     return (
-        f"caches answer from {told}: with {settings.confidence:.0%} confidence the cascade is "
-        f"at most {100 * settings.max_drop:g} points less accurate than main ({found.photos} val photos, main alone right "
+        f"{f'caches answer from {told}' if scores else 'no cache'}: with {settings.confidence:.0%} confidence the cascade is "
+        f"at most {100 * settings.max_drop:g} points less accurate than {main} ({found.photos} val photos, {main} alone right "
         f"on {found.worse[step]}, the cascade alone on {found.better[step]})"
     )
 
@@ -100,8 +105,9 @@ def _off(found: Sweep, settings: Route) -> str:
     worse, better, error = int(found.worse[0]), int(found.better[0]), 1 - settings.confidence
     photos = photos_needed(worse, better, found.photos, settings.max_drop, error)
     enough = f"about {photos} val photos or " if photos else ""
+    nothing = f" and NOTHING is promised against {settings.reference}" if settings.reference else ""
     return (
-        f"the caches are OFF: no threshold keeps a drop of at most {100 * settings.max_drop:g} points with "
+        f"the caches are OFF{nothing}: no threshold keeps a drop of at most {100 * settings.max_drop:g} points with "
         f"{settings.confidence:.0%} confidence on {found.photos} val photos; it would take {enough}"
         f"route.max_drop={drop_needed(worse, better, found.photos, error):g}"
         f" ({drop_needed(int(found.worse[-1]), int(found.better[-1]), found.photos, error):g} to answer every hit)"

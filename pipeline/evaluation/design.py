@@ -33,20 +33,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Order:
-    """Caches in order before main, and what each threshold gives."""
+    """Caches in order before the main model, and what each threshold gives."""
 
     caches: tuple[Candidate, ...]
+    main: Candidate
     found: Sweep
     accuracy: NDArray[np.float64]
     ms: NDArray[np.float64]
 
     @property
     def names(self) -> list[str]:
-        return [cache.name for cache in self.caches]
+        return [stage.name for stage in (*self.caches, self.main)]
 
 
 def candidates(tables: Sequence[Predictions], rules: Sequence[Rule]) -> list[Candidate]:
-    """One per table; the last table is main, whose rule does not count."""
+    """One per table; the rules of main models do not count."""
     found = []
     for table, rule, right in zip(tables, rules, right_answers(tables), strict=True):
         geometry = Recipe.from_dict(table.card["recipe"]).geometry
@@ -64,7 +65,7 @@ def order(caches: Sequence[Candidate], main: Candidate) -> Order:
     costs[0] += main.decode
     found = sweep_places([c.place for c in caches], [c.right for c in caches], main.right, np.array(costs))
     accuracy = main.right.mean() + (found.better - found.worse) / found.photos
-    return Order(tuple(caches), found, accuracy, found.ms)
+    return Order(tuple(caches), main, found, accuracy, found.ms)
 
 
 def search(caches: Sequence[Candidate], main: Candidate, wanted: float) -> list[Order]:
@@ -114,9 +115,7 @@ def perfect_routing(stages: Sequence[Candidate]) -> tuple[float, float]:
     return float(any_right.mean()), float(np.array(alone)[by_speed][first].mean())
 
 
-def best_next(
-    chosen: Order, at: int, caches: Sequence[Predictions], tables: Sequence[Predictions], main: Candidate
-) -> dict[str, Any]:
+def best_next(chosen: Order, at: int, caches: Sequence[Predictions], tables: Sequence[Predictions]) -> dict[str, Any]:
     """Oracle: what one more cache would bring if it were always right on its species and passed on all others.
 
     Its species are the most frequent ones that no cache of the design knows, as many as the largest of `caches` has; it
@@ -132,9 +131,11 @@ def best_next(
     infer, prepare, decode = fastest.rows[["infer_ms", "preprocess_ms", "decode_ms"]].median()
     geometry = Recipe.from_dict(fastest.card["recipe"]).geometry
     oracle = Candidate("oracle", geometry, mine, np.where(mine, 0, len(THRESHOLDS)), infer, prepare, decode)
-    tried = [order([*chosen.caches[:k], oracle, *chosen.caches[k:]], main) for k in range(len(chosen.caches) + 1)]
+    tried = [
+        order([*chosen.caches[:k], oracle, *chosen.caches[k:]], chosen.main) for k in range(len(chosen.caches) + 1)
+    ]
     best = min(tried, key=lambda one: float(one.ms[at]))
-    return {"stages": [*best.names, main.name], "species": window, **figures(best, at)}
+    return {"stages": best.names, "species": window, **figures(best, at)}
 
 
 def figures(one: Order, at: int) -> dict[str, float]:

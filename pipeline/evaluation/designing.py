@@ -51,8 +51,9 @@ class Searched:
     orders: list[Order]
 
     def order(self, names: list[str]) -> Order:
-        """The order of these caches before main."""
-        return order([self.stages[name] for name in names], self.stages["main"])
+        """The order of these stages."""
+        *caches, main = [self.stages[name] for name in names]
+        return order(caches, main)
 
 
 def design(config: Config) -> dict[str, Any]:
@@ -63,14 +64,15 @@ def design(config: Config) -> dict[str, Any]:
     share = config.route.learn_share or LEARN_SHARE
     searched = {precision: _search(config, precision, share) for precision in FILES}
     rows = _front(list(searched.values()))
-    alone = {precision: figures(one.orders[0], ALL) for precision, one in searched.items()}
+    alone = {precision: figures(one.order(["main"]), ALL) for precision, one in searched.items()}
     wanted = max(one["accuracy"] for one in alone.values()) - config.route.max_drop
     best = rows[rows["accuracy"] >= wanted].iloc[0]
-    mine, caches = searched[best["precision"]], best["stages"].split(" ")[:-1]
-    stages = [*caches, "main"]
-    route = config.route.model_copy(update={"stages": stages, "precision": mine.precision, "learn_share": share})
-    choice = choose([mine.val[name] for name in stages], route, config.seed)
-    users = [name for name in cache_names(config) if name in mine.stages]
+    mine, stages = searched[best["precision"]], best["stages"].split(" ")
+    reference = "" if stages[-1] == "main" else "main"
+    update = {"stages": stages, "reference": reference, "precision": mine.precision, "learn_share": share}
+    route = config.route.model_copy(update=update)
+    choice = choose([mine.val[name] for name in stages], route, config.seed, mine.val[reference] if reference else None)
+    users = [*(name for name in cache_names(config) if name in mine.stages), "main"]
     result = {
         "experiment": config.experiment,
         "designs": sum(len(one.orders) for one in searched.values()) * len(THRESHOLDS),
@@ -80,11 +82,11 @@ def design(config: Config) -> dict[str, Any]:
         "rules": {name: rule and asdict(rule) for name, rule in zip(stages, choice.rules, strict=True)},
         "promise": choice.told,
         "main_alone": alone,
-        "other_only": {"stages": [*users, "main"], **figures(mine.order(users), ALL)},
+        "other_only": {"stages": users, **figures(mine.order(users), ALL)},
         "lower_bound": dict(zip(("accuracy", "ms"), perfect_routing(list(mine.stages.values())), strict=True)),
         "best_next_cache": best_next(
-            mine.order(caches), THRESHOLDS.tolist().index(best["threshold"]), list(mine.learn.values())[:-1],
-            [mine.learn[name] for name in stages], mine.stages["main"],
+            mine.order(stages), THRESHOLDS.tolist().index(best["threshold"]),
+            [table for table in mine.learn.values() if table.labels.has_other], [mine.learn[name] for name in stages],
         ),
     }  # fmt: skip
     folder = config.output / "design"
@@ -99,17 +101,18 @@ def design(config: Config) -> dict[str, Any]:
 def _search(config: Config, precision: str, share: float) -> Searched:
     val = _tables(config, precision)
     learn, _ = parts(list(val.values()), share, config.seed)
-    rules = [learn_rule(table, learn[-1], config.route.rule) for table in learn[:-1]]
-    stages = candidates(learn, [*rules, Rule()])
-    wanted = float(stages[-1].right.mean()) - config.route.max_drop
-    named = {stage.name: stage for stage in stages}
-    return Searched(precision, val, dict(zip(val, learn, strict=True)), named, search(stages[:-1], stages[-1], wanted))
+    rules = [learn_rule(t, learn[-1], config.route.rule) if t.labels.has_other else Rule() for t in learn]
+    stages = dict(zip(val, candidates(learn, rules), strict=True))
+    wanted = float(stages["main"].right.mean()) - config.route.max_drop
+    caches, mains = ([stages[name] for name in val if val[name].labels.has_other is other] for other in (True, False))
+    orders = [one for main in mains for one in search(caches, main, wanted)]
+    return Searched(precision, val, dict(zip(val, learn, strict=True)), stages, orders)
 
 
 def _tables(config: Config, precision: str) -> dict[str, Predictions]:
-    """Predictions on val of every exported cache that fits main, then main's; what is missing is predicted.
+    """Predictions on val of every exported model that fits main, main's last; what is missing is predicted.
 
-    What is left out is told: another manifest's models, and those without "Other" but main.
+    What is left out is told: another manifest's models, and those that have neither "Other" nor main's species.
     """
     manifest = learnt_manifest(config)
     names = sorted(path.parent.name for path in config.models.glob(f"*/{FILES[precision]}"))
@@ -129,11 +132,11 @@ def _tables(config: Config, precision: str) -> dict[str, Predictions]:
                 raise
             log.warning("design    leaves %s out: %s", name, error)
             continue
-        if name == "main" or table.labels.has_other:
+        if name == "main" or table.labels.has_other or set(table.labels.names) == set(found["main"].labels.names):
             found[name] = table
         else:
-            log.warning("design    leaves %s out: it answers every photo, and main is the one that does so here", name)
-    if len(found) == 1:
+            log.warning("design    leaves %s out: its labels have no Other, and are not those of main", name)
+    if not any(table.labels.has_other for table in found.values()):
         raise ModelError(
             f"no exported cache in {config.models}; run train.py and quantize.py with the same --config first"
         )
@@ -145,7 +148,7 @@ def _front(searched: list[Searched]) -> pd.DataFrame:
     rows = [
         {
             "precision": one.precision,
-            "stages": " ".join([*found.names, "main"]),
+            "stages": " ".join(found.names),
             "threshold": float(THRESHOLDS[at]),
             **figures(found, at),
         }

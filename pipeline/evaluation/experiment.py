@@ -12,16 +12,20 @@ from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError
 from pipeline.evaluation.choice import Choice, choose
 from pipeline.evaluation.metrics import species_report, supports
-from pipeline.evaluation.predict import Predictions, predictions_file, stage_names
+from pipeline.evaluation.predict import Predictions, load_predictions, predictions_file, stage_names
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.scores import Floats, Ids
 from pipeline.files import digest, sha256
 from pipeline.labels import LabelSpace
 
 
-def chosen(config: Config, tables: list[Predictions]) -> Choice:
-    """The rules of the stages: as configured, or chosen on val."""
-    return choose(part(tables, "val"), config.route, config.seed)
+def chosen(config: Config, tables: list[Predictions], precision: str = "") -> Choice:
+    """The rules of the stages: as configured, or chosen on val. precision: of the tables; none: that of route."""
+    if not (name := config.route.reference):
+        return choose(part(tables, "val"), config.route, config.seed)
+    reference = load_predictions(predictions_file(config, name, precision or config.route.precision))
+    *stages, against = part([*tables, reference], "val")
+    return choose(stages, config.route, config.seed, against)
 
 
 def basis(config: Config, rules: Rules = ()) -> str:

@@ -142,6 +142,11 @@ def stage_names(config: Config) -> list[str]:
     return config.route.stages or [*cache_names(config), "main"]
 
 
+def asked_names(config: Config) -> list[str]:
+    """Models whose predictions the cascade needs: its stages, and what its promise compares with."""
+    return list(dict.fromkeys([*stage_names(config), config.route.reference or stage_names(config)[-1]]))
+
+
 def model_file(config: Config, name: str, precision: str) -> Path:
     """The exported file of a model; its absence says which command makes it."""
     path = config.models / name / FILES[precision]
@@ -164,15 +169,18 @@ def predictions_stamp(target: Path, model: str, data: str) -> Stamp:
 def predict_stages(
     config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = SPLITS
 ) -> list[Predictions]:
-    """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again."""
+    """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again.
+
+    Those of route.reference are made and stored with them.
+    """
     rows = manifest.rows[manifest.rows["split"].isin(splits)]
     found = []
-    for name in stage_names(config):
+    for name in asked_names(config):
         source, target = model_file(config, name, precision), predictions_file(config, name, precision, splits)
         _once(target, source, manifest, partial(_predict_one, manifest, rows, source, target))
         found.append(load_predictions(target))
     check_same_photos(found)
-    return found
+    return found[: len(stage_names(config))]
 
 
 def predict_file(source: Path, manifest: Manifest, split: str, target: Path) -> Predictions:

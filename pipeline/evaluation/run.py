@@ -18,7 +18,14 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.choice import Choice
 from pipeline.evaluation.experiment import chosen, part, unreadable, users_report, with_interval
 from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, supports
-from pipeline.evaluation.predict import Predictions, model_file, predict_stages, predictions_file, stage_names
+from pipeline.evaluation.predict import (
+    Predictions,
+    asked_names,
+    model_file,
+    predict_stages,
+    predictions_file,
+    stage_names,
+)
 from pipeline.evaluation.routing import Routed, cascade_figures, route, truth_ids
 from pipeline.evaluation.tables import FORMAT_VERSION, TABLES, Judged, judge, judge_cascade, write_tables
 from pipeline.files import Stamp, digest, run_once, sha256, write_csv, write_json
@@ -45,7 +52,7 @@ def evaluate(config: Config) -> int:
 def evaluation_stamp(config: Config) -> Stamp:
     """What the evaluation depends on, and all that it writes."""
     names = stage_names(config)
-    files = [predictions_file(config, name, precision) for name in names for precision in PRECISIONS]
+    files = [predictions_file(config, name, precision) for name in asked_names(config) for precision in PRECISIONS]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"no predictions at {missing[0]}; run eval.py with the same --config first")
     inputs = {
@@ -88,7 +95,7 @@ def _evaluate(config: Config, manifest: Manifest, predictions: dict[str, list[Pr
             figures = _model(config, manifest, table, judged, precision, folder)
             result["models"].setdefault(table.name, {})[precision] = figures
             right.setdefault(table.name, {})[precision] = pd.Series(judged.right, judged.rows["image_path"])
-        choice = chosen(config, tables)
+        choice = chosen(config, tables, precision)
         log.info("eval      %s: %s", precision, choice.told)
         routed = route(test, choice.rules)
         judged = judge_cascade(test, routed)

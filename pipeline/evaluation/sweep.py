@@ -22,7 +22,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Per step: photos on which main alone is right (worse) or the cascade alone (better).
+    """Per step: photos on which the reference (main alone) is right and the cascade is not (worse), or the reverse (better).
 
     reach: (stages, steps) photos that a stage looks at, where it is on. costs: ms of each stage for one photo that reaches
     it, from the medians of the stored times, the first with the decoding, each with the preparation that it is the first
@@ -47,15 +47,23 @@ def one_for_all(caches: int) -> Places:
     return np.repeat(np.arange(len(THRESHOLDS))[:, None], caches, axis=1)
 
 
-def sweep(tables: Sequence[Predictions], caches: Sequence[Rule], path: Places | None = None) -> Sweep:
-    """tables: caches in order, then main; caches: their rules, whose thresholds do not count; path: none: one for all."""
+def sweep(
+    tables: Sequence[Predictions],
+    caches: Sequence[Rule],
+    path: Places | None = None,
+    reference: Predictions | None = None,
+) -> Sweep:
+    """tables: caches in order, then main; caches: their rules, whose thresholds do not count; path: none: one for all;
+    reference: what the cascade is compared with, on the same photos; none: main.
+    """
     right = right_answers(tables)
+    against = None if reference is None else right_answers([reference])[0]
     path = one_for_all(len(caches)) if path is None else path
     places = [
         np.searchsorted(steps, place(table, rule))
         for table, rule, steps in zip(tables[:-1], caches, path.T, strict=True)
     ]
-    return sweep_places(places, right[:-1], right[-1], stage_costs(tables), len(path))
+    return sweep_places(places, right[:-1], right[-1], stage_costs(tables), len(path), against)
 
 
 def right_answers(tables: Sequence[Predictions]) -> list[NDArray[np.bool_]]:
@@ -77,16 +85,19 @@ def sweep_places(
     main: NDArray[np.bool_],
     costs: NDArray[np.float64],
     end: int = len(THRESHOLDS),
+    reference: NDArray[np.bool_] | None = None,
 ) -> Sweep:
     """The same from the step (of `end`) at which each cache answers each photo, or `place`, and from right answers."""
+    against = main if reference is None else reference
+    always = np.zeros(len(main), np.int64)
     worse, better = np.zeros(end, np.int64), np.zeros(end, np.int64)
     reach = np.full((len(places) + 1, end), len(main), np.int64)
     open_until = np.full(len(main), end)  # the first step at which an earlier stage answers
-    for k, (mine, good) in enumerate(zip(places, right, strict=True)):
-        worse += _between(mine, open_until, main & ~good, end)
-        better += _between(mine, open_until, good & ~main, end)
+    for k, (mine, good) in enumerate(zip([*places, always], [*right, main], strict=True)):
+        reach[k] -= _between(open_until, np.full(len(main), end), np.ones(len(main), bool), end)
+        worse += _between(mine, open_until, against & ~good, end)
+        better += _between(mine, open_until, good & ~against, end)
         open_until = np.minimum(open_until, mine)
-        reach[k + 1] -= _between(open_until, np.full(len(main), end), np.ones(len(main), bool), end)
     return Sweep(len(main), worse, better, reach, costs)
 
 

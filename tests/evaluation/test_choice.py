@@ -73,6 +73,17 @@ def test_the_sweep_is_the_cascade_at_every_step_of_a_learnt_path(caches: int) ->
         assert found.reach[-1, i] == route(test, [*own, Rule()]).sent_on.sum()
 
 
+def test_the_sweep_counts_against_any_reference() -> None:
+    *tables, reference = pair(5, n=600, caches=2)
+    tables.append(pair(9, n=600)[-1])
+    tables[-1].rows["species"] = reference.rows["species"]
+    found = sweep(tables, [Rule()] * 2, reference=reference)
+    good = right([reference], Choice([Rule()], ""))
+    for i in range(0, len(THRESHOLDS), 17):
+        mine = right(tables, Choice([*[Rule(float(THRESHOLDS[i]))] * 2, Rule()], ""))
+        assert (found.worse[i], found.better[i]) == ((good & ~mine).sum(), (mine & ~good).sum())
+
+
 def test_costs_are_medians_and_prepare_once_per_size() -> None:
     tables = pair(0, n=11, caches=2)
     tables[0].rows.loc[0, "infer_ms"] = 1e9  # a hiccup

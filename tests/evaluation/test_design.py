@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from pipeline.config import load_config
 from pipeline.dataset.manifest import learnt_manifest, read_manifest
 from pipeline.edge.rule import Rule
 from pipeline.errors import ModelError
-from pipeline.evaluation.choice import choose
 from pipeline.evaluation.design import Candidate, best_next, candidates, figures, front, order, perfect_routing, search
 from pipeline.evaluation.designing import design
-from pipeline.evaluation.experiment import part
+from pipeline.evaluation.experiment import chosen
 from pipeline.evaluation.predict import predict_stages, stage_names
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
+from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.sweep import THRESHOLDS
+from pipeline.sections import Route
 
 from .tables import pair
 
@@ -64,9 +65,9 @@ def test_a_cache_as_slow_as_main_is_used_only_where_it_is_more_accurate() -> Non
     tables = pair(3, n=300, skill=1.0)
     *caches, main = candidates(tables, [Rule()] * 2)
     (fastest, _), *others = front(search(caches, main, 0.0))
-    assert fastest.names == []
+    assert fastest.names == ["main"]
     assert others
-    assert all(one.names and one.accuracy[i] > main.right.mean() for one, i in others)
+    assert all(one.caches and one.accuracy[i] > main.right.mean() for one, i in others)
 
 
 def test_two_caches_that_pay_only_together_are_found() -> None:
@@ -85,8 +86,8 @@ def test_two_caches_that_pay_only_together_are_found() -> None:
         for name, mine in (("first", photos < 35), ("second", photos >= 65))
     )
     main = Candidate("main", geometries[1], np.ones(100, bool), np.zeros(100, np.int64), infer=20, prepare=0, decode=0)
-    assert {tuple(one.names) for one, _ in front(search([first], main, 1.0))} == {()}
-    assert {len(one.names) for one, _ in front(search([first, second], main, 1.0))} == {2}
+    assert {tuple(one.names) for one, _ in front(search([first], main, 1.0))} == {("main",)}
+    assert {len(one.caches) for one, _ in front(search([first, second], main, 1.0))} == {2}
 
 
 def test_perfect_routing_is_a_bound_of_every_design() -> None:
@@ -106,10 +107,10 @@ def test_the_best_next_cache_knows_the_next_species_and_never_errs() -> None:
     tables = pair(5, n=600)
     tables[-1].rows["infer_ms"] = 50.0
     *caches, main = candidates(tables, [Rule()] * 2)
-    chosen = order(caches, main)
-    oracle = best_next(chosen, len(THRESHOLDS) - 1, tables[:1], tables, main)
+    design_ = order(caches, main)
+    oracle = best_next(design_, len(THRESHOLDS) - 1, tables[:1], tables)
     assert oracle["species"] == ["s2", "s3"] or oracle["species"] == ["s3", "s2"]
-    before = figures(chosen, len(THRESHOLDS) - 1)
+    before = figures(design_, len(THRESHOLDS) - 1)
     assert oracle["accuracy"] > before["accuracy"]
     assert oracle["ms"] < before["ms"]
     assert oracle["communication_rate"] < before["communication_rate"]
@@ -126,14 +127,17 @@ def test_it_is_written_so_that_eval_uses_it(experiment: Experiment, lines: Calla
         write_model(config.models / "cache_0.5_2" / file, later, name="cache_0.5_2", data_hash=hash_)
         write_model(config.models / "stranger" / file, later, name="stranger", data_hash="another")
         write_model(config.models / "main_p50" / file, COLOURS, name="main_p50", data_hash=hash_)
+        few = dict(list(COLOURS.items())[:2])
+        write_model(config.models / "two" / file, few, name="two", data_hash=hash_)
     result = design(config)
     told = lines()
-    for name in ("stranger", "main_p50"):
-        assert any(line.startswith(f"design    leaves {name} out: ") for line in told)
+    assert {line.split(" out: ")[0] for line in told if " leaves " in line} == {
+        f"design    leaves {name}" for name in ("stranger", "two")
+    }
     folder = config.output / "design"
     told_in_file = json.loads((folder / "design.json").read_text(encoding="utf-8"))
     assert told_in_file == json.loads(json.dumps(result))
-    assert result["designs"] >= 2 * len(THRESHOLDS)
+    assert result["designs"] == 2 * 2 * 5 * len(THRESHOLDS)  # precisions, mains, orders of two caches
     assert (folder / "design.png").stat().st_size > 10_000
     written = load_config(folder / "config.yaml")
     assert stage_names(written) == result["chosen"]["stages"]
@@ -143,11 +147,39 @@ def test_it_is_written_so_that_eval_uses_it(experiment: Experiment, lines: Calla
     assert result["other_only"]["stages"] == ["cache_0.5_0", "main"]
     wanted = max(one["accuracy"] for one in result["main_alone"].values()) - config.route.max_drop
     assert result["chosen"]["accuracy"] >= wanted
-    val = part(predict_stages(written, learnt_manifest(written), written.route.precision), "val")
-    rules = choose(val, written.route, written.seed).rules
+    assert written.route.reference == ("" if stage_names(written)[-1] == "main" else "main")
+    val = predict_stages(written, learnt_manifest(written), written.route.precision)
+    rules = chosen(written, val).rules
     assert result["rules"] == {table.name: rule and asdict(rule) for table, rule in zip(val, rules, strict=True)}
     again = design(config)
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+def test_a_faster_main_takes_its_place_and_is_compared_with_it() -> None:
+    tables = pair(6, n=400)
+    *caches, main = candidates(tables, [Rule()] * 2)
+    main = replace(main, infer=50.0)
+    pruned = replace(main, name="main_p50", infer=25.0)
+    worse = replace(pruned, name="main_p90", right=np.zeros(400, bool))
+    found = [one for last in (main, pruned, worse) for one in search(caches, last, 0.0)]
+    best = [one.names[-1] for one, i in front(found) if one.accuracy[i] >= main.right.mean()]
+    assert set(best) == {"main_p50"}
+
+
+def test_another_last_stage_is_promised_against_the_reference(
+    experiment: Experiment, lines: Callable[[], list[str]]
+) -> None:
+    config = experiment.config()
+    hash_ = read_manifest(config.dataset_dir, config.paths.dst_dataset).hash
+    blind = {name: (9, 9, 9 + i) for i, name in enumerate(COLOURS)}
+    for name, colours in (("main_p50", COLOURS), ("main_p90", blind)):
+        for file in ("model.onnx", "model.int8.onnx"):
+            write_model(config.models / name / file, colours, name=name, data_hash=hash_)
+    for name, words in (("main_p50", "less accurate than main ("), ("main_p90", "NOTHING is promised against main: ")):
+        for stages in (["cache_0.5_0", name], [name]):
+            route = Route(stages=stages, reference="main", max_drop=0.3)
+            assert evaluate(config.model_copy(update={"route": route})) == 0
+            assert sum(words in line for line in lines()) == 2, stages  # fp32 and int8
 
 
 @pytest.mark.parametrize("lost", ["main", "cache_0.5_0"])
