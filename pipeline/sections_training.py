@@ -149,7 +149,7 @@ class Training(Section):
         description="decode each photo once and keep it, larger ones with this short side, px; 0: decode each time",
     )
     tracking: list[Literal["tensorboard", "mlflow", "clearml"]] = Field(
-        [], description="where the metrics go besides training_metrics.csv"
+        [], description="where the metrics and, in the end, the model go besides its folder"
     )
     workers: int = Field(2, ge=0, description="processes that load photos")
     seed: int | None = Field(None, ge=0, description="of this training alone; none: train_val_split.random_state")

@@ -32,6 +32,7 @@ from pipeline.training.optimisation import Optimisation
 from pipeline.training.state import State, load_last, save_last
 
 VAL_BATCH = 128
+METRICS = "training_metrics.csv"  # of the model folder: a row per epoch
 MONITORED = {"macro_f1": ("val_macro_f1", 1), "accuracy": ("val_acc", 1), "loss": ("val_loss", -1)}  # 1: more is better
 
 
@@ -80,7 +81,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         state.epoch += 1
         state.unreadable = sorted({*state.unreadable, *unread, *unread_val})
         if distributed.is_writer():
-            write_csv(folder / "training_metrics.csv", pd.DataFrame(state.history).astype({"epoch": int}))
+            write_csv(folder / METRICS, pd.DataFrame(state.history).astype({"epoch": int}))
             # until this stands, the epoch is done again
             save_last(folder / "last.pt", network, optimisation, average, card, state)
         _tell(card, row, settings, state)

@@ -30,7 +30,7 @@ from pipeline.training.loop import train
 from pipeline.training.losses import folding
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.packed import Packed, pack, remove_others
-from pipeline.training.tracking import tracking
+from pipeline.training.tracking import Tracker, tracking
 
 
 def train_role(config: Config, role: str, starts: list[int] | None = None) -> list[Path]:
@@ -127,8 +127,8 @@ def _train_one(config: Config, manifest: Manifest, card: ModelCard, settings: Tr
     teachers = _teachers(config, manifest, card, settings)
     trackers = settings.tracking if distributed.is_writer() else []
     with tracking(trackers, config.paths.output_dir / "tracking", config.experiment, card) as track:
-        last = train(folder, network, card, settings, train_set, val_set, teachers, track)
-    distributed.from_writer(lambda: _finish(folder, last))
+        last = train(folder, network, card, settings, train_set, val_set, teachers, track.log)
+        distributed.from_writer(lambda: _finish(folder, last, track))
     return folder
 
 
@@ -143,10 +143,12 @@ def _network(card: ModelCard, settings: Training) -> nn.Module:
     return network
 
 
-def _finish(folder: Path, last: ModelCard) -> None:
+def _finish(folder: Path, last: ModelCard, track: Tracker) -> None:
     card = read_card(folder)
     unreadable = {key: last.training[key] for key in ("unreadable",) if key in last.training}
-    save_card(folder, replace(card, training={**card.training, **unreadable, "finished": True}))
+    card = replace(card, training={**card.training, **unreadable, "finished": True})
+    track.keep(folder, card)  # before the card says that nothing is left to do
+    save_card(folder, card)
     (folder / "last.pt").unlink(missing_ok=True)
 
 

@@ -1,16 +1,19 @@
-"""Metrics of each epoch, besides training_metrics.csv, to trackers that run on this machine; each is an extra."""
+"""Metrics of each epoch, and in the end the model, to trackers that run on this machine; each is an extra."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from pipeline.errors import ConfigError
-from pipeline.models.checkpoint import ModelCard
+from pipeline.models.checkpoint import CARD, WEIGHTS, ModelCard
+from pipeline.training.loop import METRICS
 
 HOOKS = (  # what ClearML would otherwise change in other packages, or read of the working copy
     *(
@@ -27,29 +30,40 @@ HOOKS = (  # what ClearML would otherwise change in other packages, or read of t
     ),
     *("detect_repository", "tfdefines", "joblib", "megengine", "catboost"),
 )
-Log = Callable[[dict[str, float]], None]  # takes one epoch's row
+FILES = (METRICS, WEIGHTS)  # of the model folder, kept beside the card
+
+
+class Tracker(NamedTuple):
+    """log: takes an epoch's row. keep: takes the folder of the trained model and its card, once, in the end."""
+
+    log: Callable[[dict[str, float]], None]
+    keep: Callable[[Path, ModelCard], None]
 
 
 @contextmanager
-def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
-    """Open the named trackers below `root`, give what logs an epoch's row to all of them, close them in the end.
+def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
+    """Open the named trackers below `root`, give one that tells all of them, close them in the end.
 
     A training that goes on after a kill adds to what it has written there before.
     """
     with ExitStack() as stack:
-        logs = [stack.enter_context(TRACKERS[name](root, experiment, card)) for name in names]
+        trackers = [stack.enter_context(TRACKERS[name](root, experiment, card)) for name in names]
 
         def log(row: dict[str, float]) -> None:
-            for one in logs:
-                one(row)
+            for one in trackers:
+                one.log(row)
 
-        yield log
+        def keep(folder: Path, trained: ModelCard) -> None:
+            for one in trackers:
+                one.keep(folder, trained)
+
+        yield Tracker(log, keep)
 
 
 @contextmanager
-def _tensorboard(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
+def _tensorboard(root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
     """root/tensorboard/<experiment>/<name>/<fingerprint>: look with `tensorboard --logdir`. The curves of other settings
-    are of other folders."""
+    are of other folders. It keeps no files: the card is a text."""
     _extra("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -60,13 +74,16 @@ def _tensorboard(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
             writer.add_scalar(key, value, int(row["epoch"]))
         writer.flush()
 
-    yield log
+    def keep(_: Path, trained: ModelCard) -> None:
+        writer.add_text(CARD, f"```json\n{json.dumps(trained.to_dict(), indent=2, ensure_ascii=False)}\n```")
+
+    yield Tracker(log, keep)
     writer.close()
 
 
 @contextmanager
-def _mlflow(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
-    """root/mlflow: a local store; look with `mlflow ui --backend-store-uri`."""
+def _mlflow(root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
+    """root/mlflow: a local store; look with `mlflow ui --backend-store-uri`. The card and FILES are the run's artifacts."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow = _extra("mlflow", "mlflow")
@@ -88,8 +105,13 @@ def _mlflow(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
         for key, value in _metrics(row):
             client.log_metric(run, key, value, step=int(row["epoch"]))
 
+    def keep(folder: Path, trained: ModelCard) -> None:
+        client.log_dict(run, trained.to_dict(), CARD)
+        for name in FILES:
+            client.log_artifact(run, str(folder / name))
+
     try:
-        yield log
+        yield Tracker(log, keep)
     except BaseException:
         client.set_terminated(run, "FAILED")
         raise
@@ -97,8 +119,9 @@ def _mlflow(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
 
 
 @contextmanager
-def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
-    """root/clearml: an offline session as a zip file, to be imported where a ClearML server is wanted."""
+def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
+    """root/clearml: an offline session as a zip file, to be imported where a ClearML server is wanted; with the card and
+    FILES in it."""
     os.environ["CLEARML_CACHE_DIR"] = str((root / "clearml").resolve())  # read when the package is imported
     clearml = _extra("clearml", "clearml")
     clearml.Task.set_offline(offline_mode=True)
@@ -113,8 +136,13 @@ def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Log]:
         for key, value in _metrics(row):
             task.get_logger().report_scalar(key, card.name, value, int(row["epoch"]))
 
+    def keep(folder: Path, trained: ModelCard) -> None:
+        task.upload_artifact(CARD, trained.to_dict(), wait_on_upload=True)
+        for name in FILES:
+            task.upload_artifact(name, folder / name, wait_on_upload=True)
+
     try:
-        yield log
+        yield Tracker(log, keep)
     finally:
         task.close()
 

@@ -28,6 +28,7 @@ from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import load_model, read_card, save_model
 from pipeline.models.registry import build
 from pipeline.training.run import train_role
+from pipeline.training.tracking import Tracker
 
 from .conftest import COLOURS, table
 
@@ -192,7 +193,7 @@ def test_overwriting_training_that_was_killed_goes_on(toy: Toy, lines: Callable[
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("pipeline.training.run.tracking", lambda *_: nullcontext(killed))
+        patched.setattr("pipeline.training.run.tracking", lambda *_: nullcontext(Tracker(killed, lambda *_: None)))
         train_role(config, "main")
     lines()
     (folder,) = train_role(config, "main")
@@ -228,6 +229,16 @@ def test_training_ended_from_outside_is_continued_by_the_same_command(toy: Toy, 
     assert read_card(killed) == read_card(whole)
     tables = [pd.read_csv(folder / "training_metrics.csv").drop(columns="seconds") for folder in (killed, whole)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_finished_model_is_kept_by_the_tracker(toy: Toy) -> None:
+    pytest.importorskip("mlflow")
+    config = toy(*QUICK, "main.tracking=[mlflow]")
+    (folder,) = train_role(config, "main")
+    (kept,) = (config.paths.output_dir / "tracking" / "mlflow").rglob("artifacts")
+    for name in ("weights.safetensors", "training_metrics.csv"):
+        assert (kept / name).read_bytes() == (folder / name).read_bytes()
+    assert read_card(kept) == read_card(folder)
 
 
 def test_leftover_state_of_a_finished_model_is_removed(toy: Toy) -> None:
