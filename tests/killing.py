@@ -12,8 +12,13 @@ from typing import Any
 MOMENTS = 20
 EVENTS = frozenset(
     ["open", "os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.utime", "os.chmod", "socket.connect"]
-)  # the steps: audit events on files and sockets
+)  # audit events on files and sockets
 LONGEST = 300  # seconds until a child that hangs is ended
+Kind = Callable[[str, tuple[Any, ...]], bool]  # whether an audit event, by its name and arguments, is a step
+
+
+def _any(event: str, _: tuple[Any, ...]) -> bool:
+    return event in EVENTS
 
 
 def child(work: Callable[[], object]) -> int:
@@ -30,19 +35,25 @@ def child(work: Callable[[], object]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def killed_at(moment: int, work: Callable[[], object]) -> bool:
+def killed_at(moment: int, work: Callable[[], object], is_step: Kind = _any) -> bool:
     """Do the work in a child that is killed just before its n-th step; whether it came that far."""
 
     def kill(step: int) -> None:
         if step == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    status = child(lambda: (_watch(kill), work()))
+    status = child(lambda: (_watch(kill, is_step), work()))
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def moments_of(work: Callable[[], object]) -> list[int]:
     """Up to MOMENTS of the steps of the whole work, which is done in a child to count them."""
+    steps = steps_of(work)
+    return sorted({1 + k * steps // MOMENTS for k in range(MOMENTS)})
+
+
+def steps_of(work: Callable[[], object], is_step: Kind = _any) -> int:
+    """How many steps the whole work takes, which is done in a child to count them."""
     reading, writing = os.pipe()
 
     def count() -> None:
@@ -52,24 +63,23 @@ def moments_of(work: Callable[[], object]) -> list[int]:
             nonlocal steps
             steps = step
 
-        _watch(note)
+        _watch(note, is_step)
         work()
         os.write(writing, str(steps).encode())
 
     assert child(count) == 0
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        steps = int(pipe.read())
-    return sorted({1 + k * steps // MOMENTS for k in range(MOMENTS)})
+        return int(pipe.read())
 
 
-def _watch(each: Callable[[int], None]) -> None:
+def _watch(each: Callable[[int], None], is_step: Kind) -> None:
     """Call `each` with 1, 2, ... at the steps of this process, for as long as it lives."""
     steps = 0
 
-    def hook(event: str, _: Any) -> None:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal steps
-        if event in EVENTS:
+        if is_step(event, arguments):
             steps += 1
             each(steps)
 
