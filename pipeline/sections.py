@@ -1,6 +1,6 @@
-"""The sections of a configuration: the schema is the types below, the help text stands beside each field.
+"""The sections of a configuration: the types are the schema, with a help text beside each field.
 
-Those of a training are in sections_training.py.
+The sections of training, pruning and the region are in sections_training.py, sections_pruning.py and sections_region.py.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Section(BaseModel):
 
 class Global(Section):
     included_classes: list[str] = Field(["Aves", "Insecta"], min_length=1, description="groups to use: folder names")
-    verbose: bool = Field(False, description="more lines, and tracebacks")
-    overwrite: bool = Field(False, description="do finished stages again")
+    verbose: bool = Field(False, description="more log lines, and tracebacks")
+    overwrite: bool = Field(False, description="redo finished stages")
     log_dir: Path | None = Field(
-        None, description="a file per run, log_<date>_<time>.txt, with what it says; none: no file"
+        None, description="folder for a log file per run, log_<date>_<time>.txt; none: no file"
     )
 
     @field_validator("included_classes")
@@ -61,7 +61,7 @@ class Paths(Section):
 
 
 class WebCrawl(Section):
-    total_pages: int = Field(104, gt=0, description="at most; the crawl ends by itself after the last page")
+    total_pages: int = Field(104, gt=0, description="upper limit; the crawl ends by itself after the last page")
     base_url: str = Field(
         "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=", pattern="^https?://"
     )
@@ -74,10 +74,11 @@ class Split(Section):
         None,
         ge=0,
         lt=1,
-        description="share that chooses; none: half of what train leaves; 0: no val, nothing can be trained",
+        description="share of val, on which everything is chosen; none: half of what train leaves; 0: no val, so no training",
     )
     official: bool = Field(
-        False, description="the format's own parts; a lone held-out one is test, then val_size is drawn from train"
+        False,
+        description="use the format's own split; where it has one held-out part, that is test, and val is drawn from train",
     )
     random_state: int = Field(42, ge=0, description="the seed of every random draw")
     dominant_threshold: float = Field(0.5, gt=0, le=1, description="share of the photos that the dominant species hold")
@@ -98,31 +99,33 @@ class Split(Section):
 
 
 class Labels(Section):
-    """Which species are dominant, and what is a label; train_val_split.dominant_threshold is the share."""
+    """Which species are dominant, and which labels there are; the share is train_val_split.dominant_threshold."""
 
     mode: Literal["dominant", "full", "just_other", "binary"] = Field(
         "dominant",
-        description="dominant species and Other | every species | only those not dominant | Dominant and Other, which is "
-        "then all that models learn",
+        description="dominant species and Other | every species | only species that are not dominant | the two labels "
+        "Dominant and Other, for all models",
     )
-    scope: Literal["group", "merged"] = Field("group", description="the share is of each group, or of all photos")
+    scope: Literal["group", "merged"] = Field(
+        "group", description="dominant_threshold is a share of each group, or of all photos"
+    )
     ties: Literal["inclusive", "minimal"] = Field(
-        "inclusive", description="species with as many photos as the last dominant one are dominant, too | are not"
+        "inclusive", description="species that tie with the last dominant one are dominant, too | are not"
     )
     weights: Path | None = Field(
         None,
-        description="rank by how often the region sees a species: JSON {group: {species: n}} or parquet, by the names of "
-        "the folders, as matched_observations.json in the data set's folder; none: photos",
+        description="rank species by observations in the region: JSON {group: {species: n}} or parquet, with the names of "
+        "the folders, e.g. matched_observations.json in the data set's folder; none: by photos",
     )
 
 
 class Store(Section):
-    """How photos are re-encoded (JPEG, upright, EXIF dropped); models of such photos take recipe.crop 1."""
+    """How photos are re-encoded (JPEG, upright, without EXIF); models trained on them need recipe.crop 1."""
 
-    size: int = Field(0, ge=0, le=2048, description="side, px; 0 keeps the photos as they are")
+    size: int = Field(0, ge=0, le=2048, description="side, px; 0: photos are not re-encoded")
     crop: float = Field(0.875, gt=0, le=1, description="central share that is kept")
-    fit: Literal["squash", "square"] = Field("squash", description="the whole frame squeezed, or its central square")
-    quality: int = Field(90, ge=1, le=95, description="of the JPEG")
+    fit: Literal["squash", "square"] = Field("squash", description="squeeze the whole frame, or cut its central square")
+    quality: int = Field(90, ge=1, le=95, description="JPEG quality")
 
 
 class Dataset(Section):
@@ -131,21 +134,23 @@ class Dataset(Section):
         description="what src_dataset is: group/species/photo | class/photo | iNaturalist 2017 | 2018, 2019, 2021 (JSON "
         "beside photos or their tar) | CUB-200-2011 | NABirds | photos.csv with a row per photo; or an archive of it",
     )
-    kingdom: str = Field("", description="inat_json: this kingdom only, e.g. Animalia; empty: all")
+    kingdom: str = Field("", description="inat_json: only this kingdom, e.g. Animalia; empty: all")
     categories: tuple[int, int] | None = Field(None, description="inat_json: only category ids from first to last")
     demo: bool = Field(False, description="draw the embedded demo set first: src_dataset must end in /photos")
     copy_mode: Literal["copy", "hardlink", "symlink", "reflink"] = Field(
-        "hardlink", description="hardlink and reflink copy where they must"
+        "hardlink", description="hardlink and reflink fall back to copying"
     )
     compare: Literal["time", "hash"] = Field(
-        "time", description="a copy is right with the same size and time of change; hash: with the same SHA-256, too"
+        "time", description="a copy is up to date with the same size and modification time; hash: and the same SHA-256"
     )
     store: Store = Store()
-    verify: bool = Field(True, description="false trusts the photos: not opened, no hashes, no look-alikes found")
-    min_images: int = Field(0, ge=0, description="species with fewer readable photos are left out; 0: none is")
+    verify: bool = Field(
+        True, description="false: photos are trusted, so not opened or hashed, and look-alikes are not found"
+    )
+    min_images: int = Field(0, ge=0, description="species with fewer readable photos are left out; 0: no limit")
     near_duplicates: bool = Field(True, description="keep look-alike photos (copies, flips, turns) in one split")
     examples: int = Field(4, ge=0, le=12, description="photos per species on the examples sheets; 0: no sheets")
-    workers: int = Field(0, ge=0, description="processes that verify and draw; 0 takes every core")
+    workers: int = Field(0, ge=0, description="processes for verifying and drawing; 0: one per core")
 
 
 class TestSets(Section):
@@ -153,10 +158,10 @@ class TestSets(Section):
 
     sets: dict[str, list[float]] = Field(
         {"DI1": [0.8], "DI2": [0.4, 0.4], "DI3": [0.3, 0.3, 0.2]},
-        description="shares of the first, second, ... window of ranks; the species behind them get the rest",
+        description="shares of the first, second, ... window of ranks; the remaining species share the rest",
     )
     window: int = Field(13, gt=0, description="species per window of ranks")
-    size: int = Field(1000, gt=0, description="photos of a set; fewer where the test split has too few")
+    size: int = Field(1000, gt=0, description="photos per set; fewer where the test split has too few")
     export: bool = Field(False, description="also as folders of links: test_sets/<set>/<species>/")
 
     @field_validator("sets")
@@ -173,24 +178,34 @@ class TestSets(Section):
 
 
 class Export(Section):
-    batch: Literal["dynamic", 1] = Field("dynamic", description="photos per call; 1 fixes it, as some compilers need")
+    batch: Literal["dynamic", 1] = Field(
+        "dynamic", description="batch size of the graph; 1: fixed, as some compilers need"
+    )
     formats: list[Literal["torchscript", "triton"]] = Field([], description="also written beside model.onnx")
 
 
 class Quantize(Section):
-    kind: Literal["static", "dynamic"] = Field("static", description="dynamic: ranges are found anew for each photo")
-    format: Literal["qdq", "qoperator"] = Field("qdq", description="how a static int8 graph is written down")
+    kind: Literal["static", "dynamic"] = Field(
+        "static", description="dynamic: ranges are computed at run time for each photo"
+    )
+    format: Literal["qdq", "qoperator"] = Field(
+        "qdq", description="onnxruntime's representation of a static int8 graph"
+    )
     calibration_images: int = Field(256, ge=16, description="seeded sample of train, balanced over species")
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
     percentile: float = Field(99.999, gt=50, le=100, description="share of the values kept by method percentile")
     per_channel: bool = Field(True, description="one weight scale per channel, else one per layer")
-    activations: Literal["u8", "s8"] = Field("u8", description="s8: on x86 some layers of an s8 graph stay in float")
-    refine: bool = Field(True, description="kernels keep their sums when rounded, biases take back int8's mean error")
+    activations: Literal["u8", "s8"] = Field(
+        "u8", description="type of activations; with s8, x86 runs some layers in float"
+    )
+    refine: bool = Field(
+        True, description="rounding that keeps each kernel's sum, and bias correction of int8's mean error"
+    )
     max_drop: float = Field(
         0.005,
         ge=0,
         le=1,
-        description="val accuracy int8 may cost; beyond it the costliest layers stay float; 1: none do",
+        description="largest loss of val accuracy; beyond it the worst layers stay in float; 1: no layer does",
     )
     parity_images: int = Field(64, gt=0, description="val photos on which torch and ONNX must agree")
     parity_tolerance: float = Field(1e-3, gt=0, description="largest |logit difference| allowed")
@@ -204,24 +219,27 @@ class Route(Section):
     reference: str = Field(
         "",
         pattern=r"^([\w][\w. -]*)?$",
-        description="auto: model folder that max_drop compares with; empty: the last stage",
+        description="auto: model folder that max_drop is measured against; empty: the last stage",
     )
     rule: Literal["confidence", "margin", "calibrated", "deferral"] = Field(
-        "confidence", description="what a cache's score is; the last two learn from a share of val (learn_share)"
+        "confidence", description="score of a cache; the last two are fitted on a share of val (learn_share)"
     )
-    threshold: float | Literal["auto"] = Field("auto", description="least score to answer; auto: chosen on val")
-    max_drop: float = Field(0.005, ge=0, lt=1, description="auto: accuracy that the cascade may lose against main")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="auto: with which max_drop is promised for new photos")
+    threshold: float | Literal["auto"] = Field(
+        "auto", description="lowest score at which a cache answers; auto: chosen on val"
+    )
+    max_drop: float = Field(0.005, ge=0, lt=1, description="auto: largest loss of accuracy of the cascade against main")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="auto: confidence with which max_drop holds for new photos"
+    )
     max_communication: float | None = Field(
-        None, gt=0, lt=1, description="auto: lose least among thresholds that send no larger share to main"
+        None, gt=0, lt=1, description="auto: largest share that may reach main; of these thresholds, the most accurate"
     )
-    max_ms: float | None = Field(None, gt=0, description="auto: the same for the mean ms per photo, as measured here")
+    max_ms: float | None = Field(None, gt=0, description="auto: largest mean ms per photo on this machine, likewise")
     learn_share: float = Field(
-        0.0, ge=0, lt=1, description="share of val that rules and designs learn from; the rest tests the promise"
+        0.0, ge=0, lt=1, description="share of val for fitting rules and designs; the rest tests the promise"
     )
-
     own_thresholds: bool = Field(
-        False, description="auto: a threshold per cache, in an order learnt from learn_share; false: one for all"
+        False, description="auto: a threshold per cache, fitted on learn_share; false: one for all"
     )
 
     @model_validator(mode="after")
@@ -248,10 +266,14 @@ class Route(Section):
 class MonteCarlo(Section):
     runs: int = Field(1000, gt=0)
     samples: int = Field(1000, gt=0, description="photos per run")
-    split: Literal["test", "val", "train"] = Field("test", description="where photos are drawn; train flatters")
+    split: Literal["test", "val", "train"] = Field(
+        "test", description="split that photos are drawn from; train flatters"
+    )
     replacement: bool = Field(True, description="a photo may be drawn twice in a run")
     every_species: bool = Field(False, description="one photo of each species first, as the predecessors drew")
-    mix: Literal["photos", "uniform", "observed", "month"] = Field("photos", description="shares of the species")
+    mix: Literal["photos", "uniform", "observed", "month"] = Field(
+        "photos", description="where the shares of the species come from"
+    )
     observed: Path | None = Field(
         None,
         description="mix observed: JSON {species: observations in the region} or the data set's matched_observations.json",
@@ -260,15 +282,15 @@ class MonteCarlo(Section):
         None, description="mix month: CSV or Parquet of image_path, date (ISO 8601); none: the manifest's"
     )
     month: int | None = Field(None, ge=1, le=12, description="mix month: 1 to 12")
-    dirichlet: float = Field(0.0, ge=0, description="each run draws its mix around that one; smaller is wilder; 0: off")
-    missing: list[str] = Field([], description="species that do not come")
+    dirichlet: float = Field(
+        0.0, ge=0, description="concentration of a Dirichlet around the mix; smaller values vary more; 0: off"
+    )
+    missing: list[str] = Field([], description="species absent from the simulated days")
     dominant: dict[str, float] = Field(
         {}, description="species that hold this share of a run, e.g. {Apis mellifera: 0.8}"
     )
-    storage_mb: float = Field(1024.0, gt=0, description="what a device can keep of the photos that it sends on")
-    photo_kb: float | None = Field(
-        None, gt=0, description="size of a kept photo; none: the mean of the files drawn from"
-    )
+    storage_mb: float = Field(1024.0, gt=0, description="storage of a device for the photos that it sends on")
+    photo_kb: float | None = Field(None, gt=0, description="size of a stored photo; none: mean size of the files")
 
     @model_validator(mode="after")
     def _has_what_the_mix_needs(self) -> MonteCarlo:

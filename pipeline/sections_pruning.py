@@ -1,4 +1,4 @@
-"""The section of pruning: what goes, until when, and how the rest learns again."""
+"""The section `prune` of a configuration: what is pruned, down to which target, and how pruned models are retrained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.sections_training import check_warm_up
 
 
 class Retrain(Section):
-    """How a pruned model learns again; all that is not here is as in its own section, main or cache."""
+    """How a pruned model is retrained; every other setting is that of its own section, main or cache."""
 
     epochs: int = Field(15, gt=0)
     lr: float = Field(5e-4, gt=0)
@@ -27,24 +27,31 @@ class Retrain(Section):
 
 
 class Prune(Section):
-    ratios: list[float] = Field([0.5], min_length=1, description="shares of the channels that go; a model for each")
-    macs: float | None = Field(None, gt=0, lt=1, description="instead of ratios: share of the MACs that stays")
-    params: float | None = Field(None, gt=0, lt=1, description="instead of ratios: share of the parameters that stays")
-    ms: float | None = Field(None, gt=0, description="instead of ratios: ms per photo, onnxruntime, one thread, here")
+    ratios: list[float] = Field([0.5], min_length=1, description="shares of the channels to remove; one model for each")
+    macs: float | None = Field(None, gt=0, lt=1, description="instead of ratios: share of the MACs to keep")
+    params: float | None = Field(None, gt=0, lt=1, description="instead of ratios: share of the parameters to keep")
+    ms: float | None = Field(
+        None, gt=0, description="instead of ratios: ms per photo (onnxruntime, one thread, this machine)"
+    )
     importance: Literal["l1", "l2", "taylor", "deadness"] = Field(
-        "l1", description="what makes a channel matter: size of weights, loss of the loss, or how often it speaks"
+        "l1",
+        description="score of a channel: weight norm (l1, l2), first-order change of the loss (taylor), or share of "
+        "active values (deadness)",
     )
     scope: Literal["isomorphic", "global", "layer"] = Field(
-        "isomorphic", description="channels compete within layers of the same build, all over, or each layer for itself"
+        "isomorphic",
+        description="channels are ranked among layers of the same structure, over the network, or per layer",
     )
     layers: dict[str, float] = Field(
         default_factory=dict,
         description="ratios of single layers by name pattern, e.g. {'*.se.*': 0.1}; 0 keeps a layer",
     )
-    round_to: int = Field(8, gt=0, description="channels that stay are a multiple of this; 1: any number, but slower")
-    keep: float = Field(0.1, gt=0, le=1, description="share of its channels that a layer keeps when layers compete")
-    photos: int = Field(256, gt=0, description="seeded sample of train that taylor and deadness look at")
-    dead_below: float = Field(0.1, ge=0, description="deadness: a value within +- this is silent")
+    round_to: int = Field(8, gt=0, description="remaining channels are a multiple of this; 1: any number, but slower")
+    keep: float = Field(
+        0.1, gt=0, le=1, description="smallest share of its channels that a layer keeps, where layers compete"
+    )
+    photos: int = Field(256, gt=0, description="size of the seeded sample of train for taylor and deadness")
+    dead_below: float = Field(0.1, ge=0, description="deadness: activations with |value| up to this count as inactive")
     steps: int = Field(1, gt=0, description="prune in this many steps, retrained in between")
     retrain: Retrain = Retrain()
 

