@@ -14,8 +14,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from pipeline.edge.errors import BundleError
 from pipeline.errors import PipelineError
@@ -100,8 +101,13 @@ def _files() -> list[logging.Handler]:
 def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: argparse.Namespace) -> int:
     """Do the work of a script; its errors become one sentence on stderr and an exit code.
 
-    work gives the exit code or the facts that --json tells: then the code is SOME_FAILED where "failed" is not 0.
+    work gives the exit code or the facts that --json tells: then the code is SOME_FAILED where "failed" is not 0. What a
+    program waits for before the end, work gives to arguments.tell.
     """
+    out = (
+        sys.stdout if arguments.json and os.environ.get("RANK", "0") == "0" else None
+    )  # of torchrun's processes the first
+    arguments.tell = partial(_tell, out)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # of libraries: warnings only
     # configuration() heeds global.verbose too
     log.setLevel(logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO)
@@ -129,16 +135,30 @@ def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: arg
         for file in _files():
             log.removeHandler(file)
             file.close()
-    if arguments.json and os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first one tells
-        told = {"exit_code": code, "seconds": round(time.monotonic() - start, 3), "error": error, **facts}
-        print(json.dumps(told, ensure_ascii=False, default=str))
+    _tell(out, {"exit_code": code, "seconds": round(time.monotonic() - start, 3), "error": error, **facts})
     return code
+
+
+def _tell(out: TextIO | None, facts: Facts) -> None:
+    if out:
+        print(json.dumps(facts, ensure_ascii=False, default=str), file=out, flush=True)
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:  # disk full, no permission: the system's words name the file
         return f"{error.strerror}: {error.filename}"
     return str(error)
+
+
+@contextlib.contextmanager
+def starting_workers() -> Iterator[None]:
+    """Around what starts worker processes that are not forks: Ctrl-C waits, and in them until leave_interrupts() or what else
+    they begin with. While they import it would be a traceback of each."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_interrupts() -> None:

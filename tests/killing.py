@@ -1,14 +1,17 @@
-"""Work done in a child process, which may be killed with SIGKILL at a chosen one of its steps."""
+"""Work done in a child process, which may be killed with SIGKILL at a chosen one of its steps; scripts ended by Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+INTERRUPTED = "interrupted; what is finished is kept, the same command goes on from there\n"
 MOMENTS = 20
 EVENTS = frozenset(
     ["open", "os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.utime", "os.chmod", "socket.connect"]
@@ -90,3 +93,24 @@ def files(*roots: Path) -> dict[str, bytes]:
     """All files below the roots, those left out that only remember what is up to date."""
     found = [path for root in roots for path in sorted(root.rglob("*")) if path.is_file()]
     return {str(path): path.read_bytes() for path in found if ".stamps" not in path.parts}
+
+
+def begun(*words: str | Path) -> subprocess.Popen[str]:
+    """A script of the project as a terminal begins it: Ctrl-C reaches it, and all processes that it begins."""
+    ignored = signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # what a shell starts in the background ignores it, and hands that on
+    try:
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)], cwd=ROOT, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+
+
+def ctrl_c(running: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Press it; the exit code, and what was said on stdout and stderr and not read before."""
+    os.killpg(running.pid, signal.SIGINT)
+    out, error = running.communicate(timeout=LONGEST)
+    return running.returncode, out, error

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import re
 import resource
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from killing import INTERRUPTED, begun, ctrl_c
 
 from pipeline.console import DONE, FAILED, SOME_FAILED, WRONG_USAGE, configuration, log, parser, progress, run
 from pipeline.errors import ConfigError, DataError
@@ -80,6 +80,18 @@ def test_facts_are_the_exit_code_and_with_json_one_object_on_stdout(capsys: pyte
     assert found == {"exit_code": 3, "error": None, "failed": 2, "folder": "output/é", "accuracy": 0.5}
 
 
+def test_what_a_program_waits_for_is_an_object_before_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(given: argparse.Namespace) -> None:
+        given.tell({"address": "http://é:8000"})
+        assert capsys.readouterr() == (first, "")
+
+    first = ""
+    assert run(work, arguments()) == DONE
+    first = '{"address": "http://é:8000"}\n'
+    assert run(work, arguments("--json")) == DONE
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 0
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(DataError("no photos"), 1), (ConfigError("no"), 2), (KeyboardInterrupt(), 130)]
 )
@@ -115,29 +127,35 @@ def test_the_next_command_is_told_on_a_terminal_alone(
         assert caplog.messages == told
 
 
-INTERRUPTED = """
-import signal, sys, time
+WORKING = """
+import multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from pipeline.console import leave_interrupts, parser, run
+from pipeline.console import leave_interrupts, parser, run, starting_workers
 
 def work(arguments):
-    with ProcessPoolExecutor(2, initializer=leave_interrupts) as pool:
-        for _ in pool.map(time.sleep, [0.1] * 500):
+    with ProcessPoolExecutor(2, multiprocessing.get_context(arguments.start), leave_interrupts) as pool:
+        with starting_workers():
+            done = pool.map(time.sleep, [0.1] * 50)
+        print("started", flush=True)
+        for _ in done:
             print("working", flush=True)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-sys.exit(run(work, parser("Do it.", "  do.py").parse_args(["--quiet"])))
+if __name__ == "__main__":
+    begun = parser("Do it.", "  do.py")
+    begun.add_argument("start")
+    sys.exit(run(work, begun.parse_args()))
 """
 
 
-def test_ctrl_c_is_one_line_although_worker_processes_get_it_too() -> None:
-    begin = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=ROOT, **begin) as running:  # type: ignore[call-overload]
-        assert running.stdout.readline() == "working\n"
-        os.killpg(running.pid, signal.SIGINT)
-        _, told = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert told == "interrupted; what is finished is kept, the same command goes on from there\n"
+@pytest.mark.parametrize(("start", "moment"), [("fork", "working"), ("spawn", "started"), ("spawn", "working")])
+def test_ctrl_c_is_one_line_although_worker_processes_get_it_too(start: str, moment: str, tmp_path: Path) -> None:
+    (tmp_path / "do.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r}){WORKING}")
+    running = begun(tmp_path / "do.py", start, "--quiet")
+    while running.stdout.readline().strip() != moment:
+        assert running.poll() is None
+    time.sleep(0.2)  # those that were started may be importing
+    code, _, told = ctrl_c(running)
+    assert (code, told) == (130, INTERRUPTED)
 
 
 def test_own_mistakes_keep_their_traceback() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.bulk.work import Part, given_up
 from pipeline.cluster import cluster
-from pipeline.console import end_with_parent, log
+from pipeline.console import end_with_parent, log, starting_workers
 
 Work = Callable[[Part], tuple[int, pa.Table]]
 AHEAD = 2  # parts handed out per worker, so that none waits for the next
@@ -37,11 +37,11 @@ def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int
     while True:
         pool = _pool(workers)
         try:
-            running = {pool.submit(work, part) for part in held.values()}
+            running = {_submit(pool, work, part) for part in held.values()}
             while True:
                 for part in islice(todo, AHEAD * workers - len(running)):
                     held[part.index] = part
-                    running.add(pool.submit(work, part))
+                    running.add(_submit(pool, work, part))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -69,7 +69,7 @@ def _singly(work: Work, part: Part) -> tuple[int, pa.Table]:
         with _pool(1) as pool:
             try:
                 for path in part.paths[len(rows) :]:
-                    rows.append(pool.submit(work, Part(part.index, [path])).result()[1])
+                    rows.append(_submit(pool, work, Part(part.index, [path])).result()[1])
             except BrokenProcessPool:
                 rows.append(given_up(part.paths[len(rows)], DIED))
     return part.index, pa.concat_tables(rows)
@@ -77,6 +77,11 @@ def _singly(work: Work, part: Part) -> tuple[int, pa.Table]:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Work, part: Part) -> Future[tuple[int, pa.Table]]:
+    with starting_workers():  # a pool starts them as it gets work
+        return pool.submit(work, part)
 
 
 def ray_tasks(
@@ -128,4 +133,5 @@ def _call(work: Work, part: Part) -> tuple[int, pa.Table]:
 def _begin() -> None:
     """A worker ends with the process that began it, also when that one is killed or interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()

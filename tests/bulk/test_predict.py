@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from killing import INTERRUPTED, begun, ctrl_c
 from toy import COLOURS, Experiment, write_model, write_photo
 
 from pipeline.edge.errors import BundleError
@@ -296,6 +297,41 @@ def test_killed_it_goes_on_and_leaves_no_process(
     assert answers(out) == answers(tmp_path / "whole")
     assert len(list(parts.iterdir())) == 206  # and no temporary file is left
     assert all((parts / name).read_bytes() == content for name, content in before.items())
+
+
+def words(packed: Experiment, photos: Path, out: Path) -> list[str | Path]:
+    """Work of 106 parts for two processes that say nothing but what went wrong."""
+    for i in range(400):
+        os.link(photos / "b" / "1.png", photos / "b" / f"copy_{i}.png")
+    given = ["--config", packed.yaml, "--input", photos, "--out", out]
+    return ["predict.py", *given, "--part-size", "4", "--workers", "2", "--quiet"]
+
+
+def test_ctrl_c_is_one_line_while_its_workers_start(packed: Experiment, photos: Path, tmp_path: Path) -> None:
+    running = begun(*words(packed, photos, tmp_path / "out"))
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    wait_for(lambda: len(children.read_text(encoding="utf-8").split()) == 3)  # one minds their shared memory
+    time.sleep(0.5)  # they import
+    assert ctrl_c(running) == (130, "", INTERRUPTED)
+    wait_for(lambda: gone(running.pid), 30)
+
+
+def test_ctrl_c_keeps_what_is_answered_and_the_same_command_goes_on(
+    predict: Predict, packed: Experiment, photos: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "out" / "answers"
+    command = words(packed, photos, tmp_path / "out")
+    running = begun(*command)
+    wait_for(lambda: parts.is_dir() and len(list(parts.glob("part-*"))) >= 3)
+    assert ctrl_c(running) == (130, "", INTERRUPTED)
+    wait_for(lambda: gone(running.pid), 30)
+    kept = {file.name: file.read_bytes() for file in parts.iterdir()}
+    assert 3 <= len(kept) < 106 and all(name.startswith("part-") for name in kept)
+    with begun(*command) as again:
+        assert again.wait(120) == 3
+    predict(photos, out=tmp_path / "whole")
+    assert answers(tmp_path / "out") == answers(tmp_path / "whole")
+    assert all((parts / name).read_bytes() == content for name, content in kept.items())
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--topk", "--part-size"])

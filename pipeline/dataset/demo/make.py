@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.console import leave_interrupts
+from pipeline.console import leave_interrupts, starting_workers
 from pipeline.dataset.demo.photo import draw_photo
 from pipeline.dataset.demo.species import NEVER_DRAWN, SPECIES
 from pipeline.errors import DataError
@@ -111,5 +111,7 @@ def write_photos(photos: Path, seed: int, numbers: Sequence[tuple[int, int]], wo
         return
     # Spawned, not forked: the caller may hold threads (torch), and a fork of those can hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts) as pool:
-        for _ in pool.map(write, numbers, chunksize=25):
+        with starting_workers():
+            written = pool.map(write, numbers, chunksize=25)
+        for _ in written:
             pass
