@@ -24,7 +24,7 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     from pipeline.page.start import start
 
-    start(config, arguments.host, arguments.port)
+    start(config, arguments.host, arguments.port, arguments.tell)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main() -> int:
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine need a token")
     add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     add("--token-file", type=Path, metavar="FILE", help="what clients must send (default: $OMMATIDIA_TOKEN, or none)")
-    add("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="answer https with this certificate")
+    add("--tls", nargs=2, type=Path, dest="certificate", metavar=("CERT", "KEY"), help="answer https with this one")
     add("--threads", type=int, default=1, help="cores of one call of a network (default 1)")
     add("--queue", type=int, default=64, help="photos that wait or are in work; more get 429 (default 64)")
     add("--batch", type=int, default=8, help="photos per call of a network (default 8)")
@@ -51,9 +51,9 @@ def work(arguments: argparse.Namespace) -> None:
         queue=arguments.queue, batch=arguments.batch, wait_ms=arguments.wait_ms, photos=arguments.max_photos,
         body_mb=arguments.max_mb, megapixels=arguments.max_megapixels, timeout=arguments.timeout,
     )  # fmt: skip
-    where = {name: getattr(arguments, name) for name in ("host", "port", "stages", "threads")}
+    where = {name: getattr(arguments, name) for name in ("host", "port", "stages", "threads", "certificate")}
     answering = place(config, arguments.model, arguments.precision) if config else arguments.bundle
-    serve(answering, limits, token=read_token(arguments.token_file), certificate=arguments.tls, **where)
+    serve(answering, limits, token=read_token(arguments.token_file), ready=arguments.tell, **where)
 
 
 if __name__ == "__main__":

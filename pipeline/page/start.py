@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.console import log
+from pipeline.console import Facts, log
 from pipeline.deploy.answering import place
 from pipeline.edge.cascade import load_cascade
 from pipeline.errors import ConfigError
@@ -18,17 +21,38 @@ HEADINGS = ("2.25rem", "1.6rem", "1.3rem", "1.1rem", "1rem", "1rem")
 LOCAL = ("127.0.0.1", "localhost", "::1")  # what a browser calls this machine
 
 
-def start(config: Config, host: str, port: int) -> None:
-    """Serve the page until it is stopped. What is missing or taken is an error before anything is served."""
+def start(config: Config, host: str, port: int, ready: Callable[[Facts], None] = lambda _: None) -> None:
+    """Serve the page until SIGTERM or Ctrl-C. What is missing or taken is an error before anything is served.
+
+    ready: told the address, once the page is there.
+    """
     load_cascade(place(config), lazy=True)
     listening(host, port, least=1).close()
     try:
         from streamlit.web import cli
     except ModuleNotFoundError as error:
         raise ConfigError(f"the page needs the package {error.name}: pip install 'ommatidia[app]'") from error
-    log.info("page      %s (Ctrl-C stops it)", url("http", host, port))
+    ended = threading.Event()
+    threading.Thread(target=_announce, args=(host, port, ready, ended), daemon=True).start()
     words = [f"--{name}={value}" for name, value in settings(host, port)]
-    cli.main(["run", *words, str(PAGE), "--", json.dumps(config.dump())], standalone_mode=False)
+    try:
+        cli.main(["run", *words, str(PAGE), "--", json.dumps(config.dump())], standalone_mode=False)
+    finally:
+        ended.set()
+    log.info("page      ended; the same command serves it again")
+
+
+def _announce(host: str, port: int, ready: Callable[[Facts], None], ended: threading.Event) -> None:
+    """Say where the page is, as soon as somebody listens there."""
+    while not ended.wait(0.05):
+        try:
+            socket.create_connection((host, port)).close()
+        except OSError:
+            continue
+        address = url("http", host, port)
+        log.info("page      %s (Ctrl-C stops it)", address)
+        ready({"address": address})
+        return
 
 
 def settings(host: str, port: int) -> list[tuple[str, object]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.console import log
+from pipeline.console import Facts, log
 from pipeline.deploy.answering import load
 from pipeline.edge.cascade import Cascade
 from pipeline.errors import ConfigError, DataError
@@ -39,11 +39,12 @@ def serve(
     stages: Sequence[str] = (),
     threads: int = 1,
     certificate: tuple[Path, Path] | None = None,
+    ready: Callable[[Facts], None] = lambda _: None,
 ) -> None:
     """Answer HTTP requests; on SIGTERM or Ctrl-C what was taken is answered first.
 
     place: the folder of a bundle, or one exported model. stages: only these of the bundle. threads: of one call of a
-    network. certificate: files of certificate and key.
+    network. certificate: files of certificate and key. ready: told what answers and where, once it listens.
     """
     if threads < 1:
         raise ConfigError(f"--threads must be at least 1, not {threads}")
@@ -64,9 +65,10 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is done
         signal.signal(number, lambda *_: None)
     with listening(host, port, backlog=limits.connections) as waiting:
-        names = ", ".join(stage.name for stage in engine.cascade.stages)
+        names = [stage.name for stage in engine.cascade.stages]
         where = url("https" if certificate else "http", host, waiting.getsockname()[1])
-        log.info("serve     %s answers with %s of %s", where, names, experiment)
+        log.info("serve     %s answers with %s of %s", where, ", ".join(names), experiment)
+        ready({"address": where, "experiment": experiment, "stages": names})
         uvicorn.Server(settings).run(sockets=[waiting])
     log.info("serve     ended; all that was taken is answered")
 

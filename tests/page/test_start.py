@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import json
 import shutil
 import socket
+import urllib.request
 from typing import Any
 
 import pytest
+from killing import begun, ctrl_c
 from toy import Experiment
 
 pytest.importorskip("streamlit")
@@ -92,3 +95,19 @@ def test_without_streamlit_it_names_the_extra(config: Config, port: int, monkeyp
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"the page needs the package streamlit: pip install 'ommatidia\[app\]'"):
         start(config, "127.0.0.1", port)
+
+
+def test_ctrl_c_ends_it_and_a_program_is_told_the_address_once_the_page_is_there(packed: Experiment, port: int) -> None:
+    server = begun("app.py", "--config", packed.yaml, "--port", str(port), "--json")
+    try:
+        assert server.stdout
+        address = json.loads(server.stdout.readline())["address"]
+        assert address == f"http://127.0.0.1:{port}"
+        assert urllib.request.urlopen(f"{address}/_stcore/health", timeout=60).status == 200
+        code, last, said = ctrl_c(server)
+    finally:
+        server.kill()
+    assert code == 0 and "Traceback" not in said
+    assert said.startswith(f"page      {address} (Ctrl-C stops it)\n")
+    assert said.endswith("page      ended; the same command serves it again\n")
+    assert json.loads(last).items() >= {"exit_code": 0, "error": None}.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import begun, ctrl_c
 from tls import certificate
 from toy import COLOURS, write_model
 
@@ -154,3 +156,21 @@ def test_https_with_a_token_until_sigterm(packed: Path, pictures: dict[str, Path
     finally:
         server.kill()
         server.wait()
+
+
+def test_ctrl_c_ends_it_whole_and_a_program_is_told_the_address(packed: Path, pictures: dict[str, Path]) -> None:
+    server = begun("serve.py", "--bundle", packed, "--port", "0", "--json", "--verbose")
+    try:
+        assert server.stdout
+        told = json.loads(server.stdout.readline())
+        assert told == {"address": told["address"], "experiment": packed.name, "stages": ["cache", "main"]}
+        photo = pictures["Apis mellifera"].read_bytes()
+        request = urllib.request.Request(f"{told['address']}/v1/classify", photo, {"Content-Type": "image/png"})
+        with urllib.request.urlopen(request, timeout=20) as got:
+            assert b'"stage":"cache"' in got.read()
+        code, last, said = ctrl_c(server)
+    finally:
+        server.kill()
+    assert code == 0 and "Traceback" not in said
+    assert said.endswith("serve     ended; all that was taken is answered\n")
+    assert json.loads(last).items() >= {"exit_code": 0, "error": None}.items()
