@@ -12,7 +12,7 @@ from pipeline.console import Facts, configuration, parser, run
 EXAMPLES = """  eval.py --config configs/demo.yaml
   eval.py --config configs/demo.yaml --images FOLDER      score on another folder of <species>/<photo>
   eval.py --config configs/demo.yaml --speed 500          also time cascade against main alone, photo by photo
-  eval.py --config configs/demo.yaml --stress 200 --report    spoilt photos; all in one page, report.html
+  eval.py --config configs/demo.yaml --stress 200 --report    corrupted photos; everything in one page, report.html
   eval.py --config configs/demo.yaml --compare main.int8 cascade OTHER_EXPERIMENT"""
 MEASURES = {  # each on N test photos
     "speed": "time N test photos, on one thread",

@@ -46,9 +46,9 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
-    from pipeline.bulk.run import Wish, predict_photos
+    from pipeline.bulk.run import Request, predict_photos
 
-    return predict_photos(config, Wish(**{name: getattr(arguments, name) for name in Wish.__dataclass_fields__}))
+    return predict_photos(config, Request(**{name: getattr(arguments, name) for name in Request.__dataclass_fields__}))
 
 
 if __name__ == "__main__":

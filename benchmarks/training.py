@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = re.compile(r"Train: (\d+) \[.*\(\s*[\d.]+s,\s*([\d.]+)/s\)\s*LR")
-TIMM = "import runpy, sys; from pipeline.models import torchvision_whole as t; t.ensure(); sys.argv = sys.argv[1:]; "
+TIMM = "import runpy, sys; from pipeline.models import torchvision_shim as t; t.ensure(); sys.argv = sys.argv[1:]; "
 TIMM += "runpy.run_path(sys.argv[0], run_name='__main__')"
 
 

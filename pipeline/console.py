@@ -109,7 +109,7 @@ def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: arg
     )  # of torchrun's processes the first
     arguments.tell = partial(_tell, out)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # of libraries: warnings only
-    # configuration() heeds global.verbose too
+    # configuration() applies global.verbose later
     log.setLevel(logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO)
     start = time.monotonic()
     facts: Facts = {}

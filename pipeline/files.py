@@ -132,7 +132,7 @@ def run_once(
 ) -> None:
     """Do the work unless its stamp is fresh (and it is not asked for again); says so when it is skipped.
 
-    intact: whether what the work left besides the stamp's outputs still stands.
+    intact: whether side effects outside the stamp's outputs are still present.
     """
     if not again and stamp.fresh() and intact():
         log.info("%s up to date", what)

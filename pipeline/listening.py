@@ -1,4 +1,4 @@
-"""What the servers of this project share: where they listen, and what they open of what others send."""
+"""Rules for all servers of this project: the addresses they listen on, and the image formats they accept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 from pipeline.errors import ConfigError
 
-FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]  # Pillow has decoders that call other programs
+FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]  # an allow-list: some Pillow decoders (EPS) run other programs
 
 
 def loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Predict: any number of photos through the cascade of an experiment, or one of its models."""
+"""Predict any number of photos with the cascade of an experiment, or with one of its models."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pipeline.errors import DataError
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked for; see the help of predict.py. workers: none takes every core."""
+class Request:
+    """Options of one prediction job; see the help of predict.py. workers: none: one per core."""
 
     photos: str
     out: Path
@@ -37,14 +37,14 @@ class Wish:
     retry_failed: bool = False
 
 
-def predict_photos(config: Config, wish: Wish) -> Facts:
+def predict_photos(config: Config, request: Request) -> Facts:
     """Answer the photos that have no answer yet, or those that failed; returns how many there are, how many failed in
     all, and where the answers are."""
-    system = _system(config, wish)
+    system = _system(config, request)
     described = _described(system)
-    with begin(wish.out, named(wish.photos, config.paths.dst_dataset), wish.part_size, described) as job:
+    with begin(request.out, named(request.photos, config.paths.dst_dataset), request.part_size, described) as job:
         missing = job.missing()
-        if wish.retry_failed:
+        if request.retry_failed:
             if missing:
                 raise DataError(
                     f"{len(missing)} of {job.parts} parts of {job.folder} are missing; run it without --retry-failed first"
@@ -53,21 +53,21 @@ def predict_photos(config: Config, wish: Wish) -> Facts:
             parts, total = job.read_failed(todo), len(todo)
         else:
             parts, total = job.read(missing), len(missing)
-        _answer(job, system, parts, total, wish)
+        _answer(job, system, parts, total, request)
         failed = sum(job.failed().values())
     log.info("predict   %d photos, %d failed: %s", job.photos, failed, job.folder / "answers")
     return {"photos": job.photos, "failed": failed, "answers": job.folder / "answers"}
 
 
-def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: Wish) -> None:
+def _answer(job: Job, system: System, parts: Iterator[Part], total: int, request: Request) -> None:
     if not total:
         log.info("predict   up to date: %s", job.folder)
         return
     work = partial(answer, system)
-    if wish.engine == "ray":
-        answered = ray_tasks(work, parts, wish.workers, wish.address)
+    if request.engine == "ray":
+        answered = ray_tasks(work, parts, request.workers, request.address)
     else:
-        answered = local(work, parts, wish.workers or os.cpu_count() or 1)
+        answered = local(work, parts, request.workers or os.cpu_count() or 1)
     photos, start = 0, time.monotonic()
     for index, rows in progress(answered, total, "predict, parts"):
         job.write(index, rows)
@@ -75,11 +75,11 @@ def _answer(job: Job, system: System, parts: Iterator[Part], total: int, wish: W
     log.info("predict   %d photos looked at, %.1f a second", photos, photos / (time.monotonic() - start))
 
 
-def _system(config: Config, wish: Wish) -> System:
+def _system(config: Config, request: Request) -> System:
     """The one exported model that is named, or the cascade of the experiment's bundle."""
-    where = place(config, wish.model, wish.precision)
-    described = where if wish.model else where / "cascade.json"
-    return System(str(where), wish.model or "", file_sha256(described), wish.topk, os.getcwd())
+    where = place(config, request.model, request.precision)
+    described = where if request.model else where / "cascade.json"
+    return System(str(where), request.model or "", file_sha256(described), request.topk, os.getcwd())
 
 
 def _described(system: System) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _size(tensor: Tensor) -> tuple[int, int]:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes each operator down; it holds on to the tensors, so that no place is given to two of them."""
+    """Records every dispatched operator; keeps the tensors alive so that storage addresses stay unique."""
 
     def __init__(self, network: nn.Module, tracker: ModuleTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

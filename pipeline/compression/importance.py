@@ -54,7 +54,7 @@ def alive(network: nn.Module, photos: Tensor, dead_below: float) -> dict[nn.Modu
     finally:
         for hook in hooks:
             hook.remove()
-    batches = -(-len(photos) // BATCH)  # a layer that is called more than once in a network has as many shares a batch
+    batches = -(-len(photos) // BATCH)  # a layer called k times per forward pass adds k entries per batch
     return {module: torch.stack(found).sum(0) / len(photos) * batches / len(found) for module, found in counts.items()}
 
 

@@ -52,7 +52,7 @@ METHODS = {
 }
 FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
 TYPES = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}
-FOLLOW = {"Clip", "Relu"}  # have no error of their own: the range of the layer before cuts as they do
+FOLLOW = {"Clip", "Relu"}  # fused into the range of the preceding layer, so not quantized on their own
 CORRECTED_ON = 64  # photos of the calibration sample
 
 

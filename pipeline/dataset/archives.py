@@ -1,4 +1,4 @@
-"""Tar and zip archives unpacked safely: files and folders alone, no absolute path, no "..", no link, within limits."""
+"""Unpack tar and zip archives safely: only files and folders, no absolute path, no "..", no link, within limits."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _tar(archive: Path) -> Iterator[tuple[Member, IO[bytes]]]:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """tarfile takes whatever is no header for the end; it is the end when two blocks of zeros and no more follow."""
+    """Accept the end of a tar only after two zero blocks and nothing else; tarfile takes any invalid header for it."""
     zeros = 0
     while rest := tar.fileobj.read(1 << 20):
         if rest.strip(b"\0"):

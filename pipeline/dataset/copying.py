@@ -1,4 +1,4 @@
-"""Bring the matched photos into the regional data set: copied, linked or re-encoded; run again, it does the rest.
+"""Copy, link or re-encode the matched photos into the regional data set; another run continues where one was stopped.
 
 What is right already is kept: the same file (links), or the same size and time of change, as rsync has it; with `exact`
 the same SHA-256 too. Every file appears whole or not at all.
@@ -25,7 +25,7 @@ from pipeline.files import sha256
 
 FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
 REFUSED = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
-THREADS = 2  # the work is the kernel's, outside of Python's lock; more of them wait for each other
+THREADS = 2  # I/O-bound with the GIL released; more threads only contend
 CHUNK = 1 << 24  # bytes of a photo read at a time
 TEMPORARY = ".ommatidia.tmp"  # one per folder, so that what a killed run left is written over
 

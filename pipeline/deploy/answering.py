@@ -1,4 +1,4 @@
-"""What is asked about photos outside of an evaluation: the bundle of an experiment, or one of its exported models alone."""
+"""Find and load what serves predictions: the bundle of an experiment, or one of its exported models."""
 
 from __future__ import annotations
 

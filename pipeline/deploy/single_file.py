@@ -127,7 +127,7 @@ class _Maker:
         self.constants: list[TensorProto] = []
 
     def node(self, kind: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; the name of its last output."""
+        """Add a node; returns the name of its first output."""
         names = [f"{self.prefix}rule{len(self.nodes)}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, inputs, names, **attributes))
         return names[0]

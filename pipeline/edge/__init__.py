@@ -1,5 +1,5 @@
-"""What runs on the device: look at a photo, run the stages, route. Needs numpy, Pillow and onnxruntime only.
+"""The code that runs on the device: decoding, the stages, routing. Needs numpy, Pillow and onnxruntime only.
 
-This package imports nothing of the rest of the project; the rest uses it to look at a photo, and a bundle carries a
-copy of it as it stands. So what is measured is what runs on the device.
+This package imports nothing from the rest of the project. The rest decodes and routes by it, and a bundle carries an
+unchanged copy of it, so that what is measured is what runs on the device.
 """

@@ -26,7 +26,7 @@ UNKNOWN = "unknown"  # the answer where no stage hits and there is no main model
 
 @dataclass
 class Answer:
-    """What the cascade says of one photo. Times in ms; a stage that was not asked has no time."""
+    """The cascade's answer for one photo. Times in ms; a stage that was not run has no time."""
 
     path: str
     status: str = "ok"
@@ -41,13 +41,13 @@ class Answer:
 
     @property
     def ms(self) -> float:
-        """All of it."""
+        """Total time."""
         return self.decode_ms + self.preprocess_ms + sum(self.infer_ms.values())
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A model of the cascade, loaded when it is first asked, and the rule by which it answers."""
+    """A model of the cascade, loaded at first use, and the rule by which it answers."""
 
     name: str
     labels: tuple[str, ...]
@@ -57,7 +57,7 @@ class Stage:
 
     @staticmethod
     def of(name: str, model: Model, rule: Rule) -> Stage:
-        """A stage whose model is there already."""
+        """A stage whose model is loaded already."""
         return Stage(name, model.labels, model.recipe, lambda: model, rule)
 
     @cached_property
@@ -66,7 +66,7 @@ class Stage:
 
 
 class Cascade:
-    """Stages in order. The photo is decoded once, and made ready for a stage only when that stage is asked."""
+    """Stages in order. A photo is decoded once, and preprocessed for a stage only when that stage runs."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         if not stages:

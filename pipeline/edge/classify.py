@@ -15,11 +15,11 @@ from .errors import BundleError
 from .sources import EXTENSIONS, camera, find, listed, watched
 
 EXAMPLES = """examples:
-  classify.py photos/ --topk 3 --out results.csv      again: goes on where it was stopped
+  classify.py photos/ --topk 3 --out results.csv      the same command continues after a stop
   classify.py --list paths.txt --out results.jsonl    paths from a file, - for stdin
   classify.py --watch incoming/ --out results.csv     photos as they come, until Ctrl-C
   classify.py --camera shots/ --every 60 --out results.csv
-  classify.py doctor                                  is this device fit, does the bundle answer as it should?"""
+  classify.py doctor                                  test this device and the bundle"""
 
 
 def main(folder: Path, arguments: list[str] | None = None, remote: Any = None) -> int:
@@ -54,16 +54,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("photos", nargs="*", metavar="IMAGE|FOLDER", help="photos, folders of them, or the word doctor")
     add("--list", metavar="FILE", help="text file with a path a line; - reads stdin")
-    add("--watch", action="store_true", help="look at the folders again and again for new photos")
+    add("--watch", action="store_true", help="keep looking for new photos in the folders")
     add("--camera", type=Path, metavar="FOLDER", help="take photos with the Pi's camera into FOLDER")
     add("--every", type=float, default=2.0, metavar="SECONDS", help="of --watch, --camera (default 2)")
     add("--out", type=Path, help="results file: .csv or .jsonl (default: lines on the terminal)")
-    add("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
+    add("--topk", type=int, default=5, help="number of candidates per photo (default 5)")
     add("--threads", type=int, default=min(4, os.cpu_count() or 1), help="cores to use (default: up to 4)")
-    add("--lazy", action="store_true", help="load each model when it is first asked, to save memory")
-    add("--benchmark", action="store_true", help="also tell p50 and p95 of each step, and the memory")
-    add("--main", metavar="URL", help="where no cache is sure, ask this server (serve.py), with --out")
-    add("--budget", type=float, default=1024.0, metavar="MB", help="for photos that wait (default 1024)")
+    add("--lazy", action="store_true", help="load each model at its first use, to save memory")
+    add("--benchmark", action="store_true", help="also print p50 and p95 of each step, and memory")
+    add("--main", metavar="URL", help="send what no cache answers to this server (serve.py); needs --out")
+    add("--budget", type=float, default=1024.0, metavar="MB", help="disk space for waiting photos (default 1024)")
     add("--drop", choices=("newest", "oldest", "least-certain"), default="newest", help="when it is used up")
     given = parser.parse_args(arguments)
     if given.out and given.out.suffix not in (".csv", ".jsonl"):

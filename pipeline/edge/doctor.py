@@ -1,4 +1,4 @@
-"""Is this device fit: what it is, what is installed, and whether the bundle gives the answers it should."""
+"""Self-test: the device, the package versions, and the bundle's answers to a reference picture."""
 
 from __future__ import annotations
 

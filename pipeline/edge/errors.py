@@ -1,4 +1,4 @@
-"""What can go wrong on the device."""
+"""Exceptions of the code on the device."""
 
 from __future__ import annotations
 

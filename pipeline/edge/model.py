@@ -56,7 +56,7 @@ def session(model: Path | bytes, threads: int = 1) -> Any:
 def wants_exact_int8() -> bool:
     """Whether to ask for exact sums of u8 x s8 products, which overflow on x86 without VNNI.
 
-    With VNNI the exact way would only cost time (1.5 to 3 times); processors other than x86 ignore the wish.
+    With VNNI the exact way would only cost time (1.5 to 3 times); processors other than x86 ignore the option.
     """
     return not (told := Path("/proc/cpuinfo")).is_file() or "vnni" not in told.read_text()
 

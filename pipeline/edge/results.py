@@ -1,4 +1,4 @@
-"""Results, appended row by row: after a kill or a power cut the same command goes on where the file ends."""
+"""The results file, appended row by row; after a kill or a power cut the same command continues where it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .cascade import Answer
 from .errors import BundleError
 
 COLUMNS = tuple(Answer.__dataclass_fields__)
-SYNC = 1.0  # seconds of rows that a power cut may take; they are answered again
+SYNC = 1.0  # rows of at most this many seconds are lost in a power cut; those photos are classified again
 
 
 def key(path: str) -> str:
@@ -57,7 +57,8 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
 
 
 def _mend(path: Path) -> dict[str, str]:
-    """Cut off a last line that was not finished; status by key of the others. A file of something else stays as it is."""
+    """Cut off an unfinished last line; returns the status by key. A file that holds no results is left untouched
+    (BundleError)."""
     with path.open("ab+") as file:
         file.seek(0)
         lines = (written := file.read()).splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""When a stage answers: the one routing rule, on the device and in every evaluation."""
+"""The routing rule: when a stage answers, on the device and in every evaluation."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ GONE = (-1, -1)
 
 
 def find(given: Iterable[str]) -> Iterator[Path]:
-    """Files as they are named, folders searched in sorted order for photos that are not hidden."""
+    """The named files, and the photos in the named folders and below, sorted, without hidden ones."""
     for name in given:
         if not os.path.isdir(name):
             yield Path(name)
@@ -28,7 +28,7 @@ def find(given: Iterable[str]) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    raise error  # os.walk would leave a folder out that it may not read
+    raise error  # by default os.walk silently skips unreadable folders
 
 
 def listed(name: str) -> Iterator[Path]:
@@ -48,7 +48,7 @@ def watched(given: list[str], seconds: float) -> Iterator[Path]:
 
 
 def state(path: Path | str) -> tuple[int, int]:
-    """Size in bytes and time of change, from which a change is seen; GONE where there is no such file (any more)."""
+    """Size in bytes and modification time, which tell a changed file; GONE where there is no such file (any more)."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # ValueError: no name that a file can have

@@ -79,7 +79,7 @@ def curves(judged: Judged, path: Path) -> pd.DataFrame:
 
 
 def calibration(systems: Mapping[str, Judged], ece: Mapping[str, float], path: Path) -> None:
-    """Accuracy against confidence, per system; below the diagonal a system is surer than it may be."""
+    """Accuracy against confidence, per system; below the diagonal a system is over-confident."""
     figure, (axes, bars) = plt.subplots(2, 1, figsize=(7, 7.5), height_ratios=[3, 1], sharex=True)
     axes.plot([0, 1], [0, 1], ":", color="0.4", label="perfect")
     for (name, judged), colour in zip(systems.items(), cycle(COLOURS), strict=False):

@@ -29,8 +29,8 @@ def chosen(config: Config, tables: list[Predictions], precision: str = "") -> Ch
 
 
 def basis(config: Config, rules: Rules = ()) -> str:
-    """Digest of the predictions of all stages and of the rules, where a result depends on them; a result that keeps it
-    tells later whether it still fits."""
+    """Digest of the predictions of all stages and of the rules, where a result depends on them; stored with a result so
+    that a stale one is recognised."""
     files = [predictions_file(config, name, config.route.precision) for name in stage_names(config)]
     return digest([[sha256(file) for file in files], [rule and asdict(rule) for rule in rules]])
 

@@ -18,9 +18,10 @@ NORMAL_95 = 1.96  # standard errors on each side of a mean that hold 95 %
 class Day:
     """How the photos of a run are drawn.
 
-    species: of each photo, as an index. mix: share of each species; none: every photo alike. dirichlet: each run draws
-    its own mix from Dirichlet(dirichlet * mix), so that the mean stays and a smaller number is wilder; 0: the mix as it
-    is. every_species: one photo of each species of the mix first, as the predecessors drew; the rest by the mix.
+    species: index of each photo's species. mix: share of each species; none: every photo is equally likely. dirichlet:
+    each run draws its own mix from Dirichlet(dirichlet * mix), whose mean is the mix; smaller values give more variable
+    mixes; 0: the mix itself. every_species: one photo of each species of the mix first, as the predecessors drew; the
+    rest by the mix.
     """
 
     species: Ids

@@ -34,7 +34,7 @@ SECTIONS = [
 def write_report(config: Config) -> Path:
     """Write report.html and report.md below the experiment's output folder, from stored predictions and results alone.
 
-    What is not there yet (simulations, times, spoilt photos) is left out; run the script that makes it and call again.
+    Results that do not exist yet (simulations, times, corrupted photos) are left out; run their script, then this again.
     """
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():

@@ -1,4 +1,4 @@
-"""What other commands left and a report tells: simulations, times, spoilt photos, averaged views, features, layers."""
+"""Results of other commands for the report: simulations, times, corrupted photos, averaged views, features, layers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LAYER_PICTURES = 6  # in a report; all of them are in their folder
 
 
 def result_files(config: Config) -> list[Path]:
-    """Where times, spoilt photos, averaged views and features are told, whether there or not; then every simulation."""
+    """Files of times, corrupted photos, averaged views and features, whether they exist or not; then every simulation."""
     names = ("speed.json", "evaluation/stress.csv", "evaluation/tta.json", "evaluation/features.csv")
     return [config.output / name for name in names] + sorted((config.output / "monte_carlo").glob("*.json"))
 
 
 def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
-    """What other scripts left: simulations, times, spoilt photos, averaged views, features; empty where they did not run.
+    """Simulations, times, corrupted photos, averaged views, features; empty where their scripts did not run.
 
-    fits: the basis of today's models with their rules, and without; what was made from others is left out, and that is told.
+    fits: fingerprints of the current models, with and without rules; other results are skipped with a warning.
     """
     speed, stress, views, places, *simulated = result_files(config)
     simulations = []

@@ -68,7 +68,8 @@ def score(sample: Sample, weights: Floats) -> dict[str, Floats]:
 def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> dict[str, Any]:
     """Every figure with its 95 % percentile bootstrap interval over photos (Efron & Tibshirani, 1993): <name>, <name>_95.
 
-    counts: how often each photo was drawn; a resample takes or leaves a photo with all its draws, for these are no news.
+    counts: how often each photo was drawn; a resample takes or leaves a photo with all its draws, because repeated draws
+    of a photo carry no independent information.
     """
     n = len(sample.truth)
     counts = np.ones(n) if counts is None else counts

@@ -1,4 +1,4 @@
-"""What needs the networks again, on a seeded part of the test photos: spoilt photos, and views that are averaged."""
+"""Measures that run the networks again, on a seeded part of the test photos: corrupted photos, and averaged views."""
 
 from __future__ import annotations
 

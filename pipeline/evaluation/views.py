@@ -1,4 +1,4 @@
-"""Other ways to look at a photo before a network does: what the field does to a lens, and views to be averaged."""
+"""Variants of a photo before it reaches a network: corruptions as in the field, and views for averaging."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TURN = 10  # degrees of the turned view
 
 
 def corrupted(kind: str, level: int, seed: int) -> Views:
-    """One view of the spoilt photo, in the manner of ImageNet-C (Hendrycks & Dietterich, 2019); noise is seeded per photo."""
-    return partial(_spoilt, kind=kind, level=level, seed=seed)
+    """One view of the corrupted photo, after ImageNet-C (Hendrycks & Dietterich, 2019); noise is seeded per photo."""
+    return partial(_corrupted, kind=kind, level=level, seed=seed)
 
 
-def _spoilt(photo: Image.Image, recipe: Recipe, path: str, kind: str, level: int, seed: int) -> NDArray[np.uint8]:
+def _corrupted(photo: Image.Image, recipe: Recipe, path: str, kind: str, level: int, seed: int) -> NDArray[np.uint8]:
     return preprocess(CORRUPTIONS[kind](photo, level, np.random.default_rng([seed, *path.encode()])), recipe)[None]
 
 

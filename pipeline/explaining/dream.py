@@ -1,4 +1,4 @@
-"""Pictures that a network wants to see: feature visualisation (Olah, Mordvintsev & Schubert, Distill 2017).
+"""Pictures that maximise a channel or a label: feature visualisation (Olah, Mordvintsev & Schubert, Distill 2017).
 
 The libraries for it (Lucid, Lucent) were last released in 2021 and need packages of that time, so the optimisation is here.
 """
@@ -17,20 +17,18 @@ from torch.nn import functional
 from pipeline.explaining.network import seeded
 from pipeline.models.deployable import Deployable
 
-Wish = Callable[
-    [Tensor, Tensor], Tensor
-]  # activations of a layer (n, c, h, w) and logits (n, labels) -> (n,), to be large
+# activations of a layer (n, c, h, w) and logits (n, labels) -> (n,), to be maximised
+Objective = Callable[[Tensor, Tensor], Tensor]
 RATE = 0.05
-SHIFT, TURN, ZOOM = (
-    0.06,
-    math.radians(8),
-    0.08,
-)  # of the picture at every step: what it shows must not depend on the pixel
+# largest jitter of the picture at every step, so that what it shows does not depend on single pixels
+SHIFT, TURN, ZOOM = 0.06, math.radians(8), 0.08
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.0, -0.05), (0.27, -0.09, 0.03))  # how colours go together in ImageNet (Lucid)
 
 
-def dream(model: Deployable, layer: str, wish: Wish, n: int, size: int, seed: int, steps: int) -> NDArray[np.uint8]:
-    """n pictures (n, size, size, 3), each optimised for its part of the wish.
+def dream(
+    model: Deployable, layer: str, objective: Objective, n: int, size: int, seed: int, steps: int
+) -> NDArray[np.uint8]:
+    """n pictures (n, size, size, 3), each optimised for its part of the objective.
 
     They are optimised as Fourier coefficients of equal weight and in colours that are independent in photos, so that no
     frequency and no colour has an easier way; and moved a little at every step.
@@ -44,24 +42,24 @@ def dream(model: Deployable, layer: str, wish: Wish, n: int, size: int, seed: in
             seen.clear()
             logits = model(255 * _moved(_painted(spectrum, size)).permute(0, 2, 3, 1))
             optimizer.zero_grad()
-            (-wish(seen[0], logits).sum()).backward()  # type: ignore[no-untyped-call]
+            (-objective(seen[0], logits).sum()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     handle.remove()
     found: NDArray[np.uint8] = (255 * _painted(spectrum.detach(), size)).round().byte().permute(0, 2, 3, 1).numpy()
     return found
 
 
-def channels(numbers: list[int]) -> Wish:
+def channels(numbers: list[int]) -> Objective:
     """The mean of one channel per picture."""
     return lambda maps, _: maps[range(len(numbers)), numbers].mean((1, 2))
 
 
-def labels(ids: list[int]) -> Wish:
+def labels(ids: list[int]) -> Objective:
     """The logit of one label per picture."""
     return lambda _, logits: logits[range(len(ids)), ids]
 
 
-def directions(wanted: Tensor) -> Wish:
+def directions(wanted: Tensor) -> Objective:
     """Activations along one direction (n, c) per picture."""
     unit = functional.normalize(wanted, dim=1)
     return lambda maps, _: (maps.mean((2, 3)) * unit).sum(1)

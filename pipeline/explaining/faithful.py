@@ -1,4 +1,4 @@
-"""Are the maps more than decoration? Photos spoilt in the maps' order, and the maps of a network that knows nothing."""
+"""Faithfulness of attribution maps: deletion and insertion curves, and the weight-randomisation test."""
 
 from __future__ import annotations
 

@@ -55,12 +55,12 @@ def _draw_wanted(
     path: Path, subject: Subject, layer: str, species: list[str], numbers: list[int], seed: int
 ) -> list[str]:
     panels: list[Panel] = []
-    for words, wish in (
+    for words, objective in (
         (species, labels([subject.card.labels.names.index(word) for word in species])),
         ([f"channel {number}" for number in numbers], channels(numbers)),
     ):
         if words:
-            pictures = dream(subject.model, layer, wish, len(words), subject.card.recipe.size, seed, STEPS)
+            pictures = dream(subject.model, layer, objective, len(words), subject.card.recipe.size, seed, STEPS)
             panels += zip(words, pictures, strict=True)
     _draw(path, f"what {subject.card.name} wants to see ({layer.removeprefix('network.')})", [panels])
     log.info("explain   %s", path)
@@ -115,8 +115,8 @@ def channel_groups(
     factors = NMF(n, init="nndsvda", random_state=seed, max_iter=1000, tol=1e-3)
     where = factors.fit_transform(places)
     order = np.argsort(-(where.sum(0) * np.linalg.norm(factors.components_, axis=1)), kind="stable")
-    wish = directions(torch.tensor(factors.components_[order], dtype=torch.float32))
-    pictures = dream(subject.model, layer, wish, n, size, seed, steps)
+    objective = directions(torch.tensor(factors.components_[order], dtype=torch.float32))
+    pictures = dream(subject.model, layer, objective, n, size, seed, steps)
     grids = where.T[order].reshape(n, *maps.shape[1:]).astype(np.float32)
     return [(_enlarged(grid, size), picture) for grid, picture in zip(grids, pictures, strict=True)]
 

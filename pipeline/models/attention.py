@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.models import torchvision_whole
+from pipeline.models import torchvision_shim
 
-torchvision_whole.ensure()
+torchvision_shim.ensure()
 
 from torchvision.models.resnet import Bottleneck, ResNet  # noqa: E402
 

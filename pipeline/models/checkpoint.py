@@ -1,4 +1,4 @@
-"""The model folder: weights.safetensors + model.json, which says all that is needed to build and to believe the model."""
+"""The model folder: weights.safetensors + model.json, with everything needed to rebuild the model and to verify it."""
 
 from __future__ import annotations
 

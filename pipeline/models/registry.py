@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models import attention, mcunet, torchvision_whole
+from pipeline.models import attention, mcunet, torchvision_shim
 from pipeline.models.weights import load_backbone, package_weights, read_weights
 
-torchvision_whole.ensure()
+torchvision_shim.ensure()
 
 import timm  # noqa: E402  (after ensure, on purpose)
 import torchvision  # noqa: E402

@@ -1,4 +1,4 @@
-"""Take channels out of a network and all that depends on them, and do so again when a pruned model is loaded.
+"""Remove channels and all that depends on them from a network; the same again when a pruned model is loaded.
 
 The dependencies are found by Torch-Pruning (Fang et al., "DepGraph", CVPR 2023) on a forward pass.
 """
@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.errors import ModelError
 
-Removed = list[tuple[str, list[int]]]  # layer, output channels that go, counted before any of this step goes
+Removed = list[tuple[str, list[int]]]  # layer, indices of its removed output channels, as numbered before this step
 
 
 def dependencies(network: nn.Module, size: int) -> Any:

@@ -1,4 +1,4 @@
-"""Start the page's server: on this machine alone unless told, with a limit on uploads, and asking nothing of anyone."""
+"""Start the page's server: on this machine alone unless configured, with a limit on uploads, without telemetry."""
 
 from __future__ import annotations
 

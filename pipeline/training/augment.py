@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.edge.recipe import Recipe, preprocess
-from pipeline.models import torchvision_whole
+from pipeline.models import torchvision_shim
 
-torchvision_whole.ensure()
+torchvision_shim.ensure()
 
 from torchvision.transforms import v2  # noqa: E402
 from torchvision.transforms.v2 import functional  # noqa: E402

@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.console import log
-from pipeline.models import torchvision_whole
+from pipeline.models import torchvision_shim
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def synchronised(network: nn.Module) -> nn.Module:
     """The network with batch statistics over all processes, on GPUs; PyTorch has none on CPUs, where each has its own."""
     if world() == 1 or not torch.cuda.is_available():
         return network
-    torchvision_whole.ensure()
+    torchvision_shim.ensure()
     from timm.layers import convert_sync_batchnorm
 
     converted: nn.Module = convert_sync_batchnorm(network)

@@ -34,7 +34,7 @@ AUXILIARY = 0.3  # weight of an auxiliary classifier's loss (Szegedy et al., "Go
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that is asked about the very photo, as varied, that the student sees; fold joins the labels."""
+    """A trained model, evaluated on the student's augmented batch; fold maps its labels to the student's."""
 
     model: Deployable
     size: int
@@ -111,7 +111,7 @@ def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple
 
 
 def check_finite(loss: float, what: str, settings: Training) -> None:
-    """Refuse to go on with weights that a step has broken; what was kept before stays as it is."""
+    """Abort on a non-finite loss; the last kept model stays."""
     if not math.isfinite(loss):
         raise ModelError(
             f"{what} is not finite; lower lr ({settings.lr}) and train anew with --set global.overwrite=true, "

@@ -1,4 +1,4 @@
-"""What training makes small: the loss over the labels, made for a long tail, and the teachers' folded probabilities."""
+"""Loss functions: variants of cross-entropy for long tails, and distillation."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.models import torchvision_whole
+from pipeline.models import torchvision_shim
 from pipeline.sections_training import Mix
 
-torchvision_whole.ensure()
+torchvision_shim.ensure()
 
 from torchvision.transforms import v2  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""last.pt: what a killed training needs to go on after its last whole epoch."""
+"""The checkpoint last.pt, from which a killed training continues after its last complete epoch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from pipeline.training.optimisation import Optimisation
 
 @dataclass
 class State:
-    """Epochs done; how good the best one was (more is better) and which (from 0); a row of metrics per epoch; photos left
-    out and why."""
+    """Progress of a training."""
 
-    epoch: int = 0
-    best: float = -math.inf
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    epoch: int = 0  # epochs completed
+    best: float = -math.inf  # best monitored value, higher is better
+    best_epoch: int = -1  # its epoch, from 0
+    history: list[dict[str, float]] = field(default_factory=list)  # a row of metrics per epoch
+    unreadable: list[str] = field(default_factory=list)  # photos left out, with the reason
 
 
 def save_last(path: Path, network: nn.Module, optimisation: Optimisation, average: Average | None,

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import CARD, WEIGHTS, ModelCard
 from pipeline.training.loop import METRICS
 
-HOOKS = (  # what ClearML would otherwise change in other packages, or read of the working copy
+HOOKS = (  # ClearML's framework hooks and repository scan, all disabled
     *(
         "matplotlib",
         "tensorflow",

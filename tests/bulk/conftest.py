@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from toy import COLOURS, Experiment, cache_colours, write_cascade, write_experiment, write_photo
 
-from pipeline.bulk.run import Wish, predict_photos
+from pipeline.bulk.run import Request, predict_photos
 from pipeline.bulk.work import sessions
 from pipeline.console import DONE, SOME_FAILED
 
@@ -41,11 +41,11 @@ def photos(tmp_path: Path) -> Path:
 def predict(packed: Experiment, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Call it on this input, with 4 photos a part in this process unless told otherwise; returns the exit code."""
 
-    def call(photos: Path | str, *overrides: str, **wish: Any) -> int:
+    def call(photos: Path | str, *overrides: str, **options: Any) -> int:
         sessions.cache_clear()
-        wish = {"out": tmp_path / "out", "part_size": 4, "workers": 1} | wish
-        facts = predict_photos(packed.config(*overrides), Wish(str(photos), **wish))
-        assert facts["answers"] == wish["out"] / "answers"
+        options = {"out": tmp_path / "out", "part_size": 4, "workers": 1} | options
+        facts = predict_photos(packed.config(*overrides), Request(str(photos), **options))
+        assert facts["answers"] == options["out"] / "answers"
         return SOME_FAILED if facts["failed"] else DONE
 
     yield call

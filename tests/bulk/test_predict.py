@@ -207,19 +207,19 @@ def test_failed_photos_wait_for_the_others(predict: Predict, photos: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("options", "message"),
     [
         ({"part_size": 5}, "was begun with part_size 4, now it is 5; give another --out"),
         ({"topk": 3}, "was begun with topk 5, now it is 3"),
         ({"model": "main"}, "was begun with model cascade, now it is main"),
     ],
 )
-def test_another_wish_is_refused(
-    predict: Predict, photos: Path, tmp_path: Path, wish: dict[str, object], message: str
+def test_other_options_are_refused(
+    predict: Predict, photos: Path, tmp_path: Path, options: dict[str, object], message: str
 ) -> None:
     predict(photos)
     with pytest.raises(DataError, match=message):
-        predict(photos, **wish)
+        predict(photos, **options)
     assert predict(photos) == 3
 
 

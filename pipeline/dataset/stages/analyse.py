@@ -1,4 +1,4 @@
-"""Stage analyse: which species the photos have, and how many of each."""
+"""Stage analyse: the species in the photos, and the number of photos of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage card: the data card, one HTML page that needs nothing else, and Markdown beside the pictures."""
+"""Stage card: the data card, as one self-contained HTML page, and as Markdown beside the pictures."""
 
 from __future__ import annotations
 

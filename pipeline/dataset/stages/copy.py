@@ -1,4 +1,4 @@
-"""Stage copy: the matched photos into the regional data set."""
+"""Stage copy: place the matched photos in the regional data set."""
 
 from __future__ import annotations
 

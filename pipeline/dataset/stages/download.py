@@ -1,4 +1,4 @@
-"""Stage download: the photos that an Open Data query found, into the source folder that the next stages read."""
+"""Stage download: fetch the photos that an Open Data query found into the source folder of the next stages."""
 
 from __future__ import annotations
 

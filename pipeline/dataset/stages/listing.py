@@ -1,4 +1,4 @@
-"""The photos that the stages speak of: all of the source, and those of the matched species."""
+"""The photos that the stages work on: all of the source, and those of the matched species."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _asked(config: Config) -> tuple[str, Path, Want]:
 
 
 def read_anew() -> None:
-    """Forget what was read: a new run looks again."""
+    """Clear the caches so that a new run reads the source again."""
     for read in (_read, _count, _choose):
         read.cache_clear()
 

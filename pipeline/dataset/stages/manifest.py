@@ -1,4 +1,4 @@
-"""Stage manifest: rows and labels joined into what everything after reads."""
+"""Stage manifest: join rows and labels into the manifest that all later steps read."""
 
 from __future__ import annotations
 

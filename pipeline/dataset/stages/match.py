@@ -1,4 +1,4 @@
-"""Stage match: which species of the photos live in the region."""
+"""Stage match: find which species of the photos live in the region."""
 
 from __future__ import annotations
 

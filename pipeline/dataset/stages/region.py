@@ -1,4 +1,4 @@
-"""Stage region: which species live there, and how often they were observed."""
+"""Stage region: the species of the region, and how often each was observed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listed(config: Config) -> Listing | None:
 
 
 def _inputs(config: Config) -> Mapping[str, Any]:
-    """What a server says is none of it: it is asked once."""
+    """Server responses are not part of the fingerprint; each source is queried once."""
     region = config.region
     files = {str(path): _fingerprint(path) for path in (region.file, region.polygon) if path}
     asked: dict[str, Any] = {

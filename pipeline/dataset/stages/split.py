@@ -1,4 +1,4 @@
-"""Stage split: look-alikes found, and each photo given to train, val or test."""
+"""Stage split: find look-alikes, and assign each photo to train, val or test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stage of the data set: what it depends on, what it writes, and that it is skipped while both are the same."""
+"""One stage of the data set: its inputs and outputs; it is skipped while both are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage test_sets: a balanced test set and the imbalanced ones, as tables and, if wanted, as folders of links."""
+"""Stage test_sets: a balanced test set and imbalanced ones, as tables and optionally as folders of links."""
 
 from __future__ import annotations
 

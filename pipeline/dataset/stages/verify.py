@@ -1,4 +1,4 @@
-"""Stage verify: every photo looked at once."""
+"""Stage verify: open and hash every photo once."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.models import torchvision_whole
+from pipeline.models import torchvision_shim
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ try:
     print("imports")
 except RuntimeError as error:
     print(error)
-from pipeline.models.torchvision_whole import ensure
+from pipeline.models.torchvision_shim import ensure
 print(ensure(), ensure())
 import torchvision
 print(torchvision.__name__)
@@ -57,14 +57,14 @@ def test_missing_operators_are_declared(tmp_path: Path) -> None:
 
 def test_whole_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
-    monkeypatch.setattr(torchvision_whole, "_declared", [])
-    monkeypatch.setattr(torchvision_whole, "_operators_load", lambda: True)
-    assert torchvision_whole.ensure() is False
-    assert torchvision_whole._declared == []
+    monkeypatch.setattr(torchvision_shim, "_declared", [])
+    monkeypatch.setattr(torchvision_shim, "_operators_load", lambda: True)
+    assert torchvision_shim.ensure() is False
+    assert torchvision_shim._declared == []
 
 
 def test_imported_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", sys)
-    monkeypatch.setattr(torchvision_whole, "_declared", [])
-    monkeypatch.setattr(torchvision_whole, "_operators_load", lambda: False)
-    assert torchvision_whole.ensure() is False
+    monkeypatch.setattr(torchvision_shim, "_declared", [])
+    monkeypatch.setattr(torchvision_shim, "_operators_load", lambda: False)
+    assert torchvision_shim.ensure() is False
