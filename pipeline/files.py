@@ -1,7 +1,8 @@
-"""Safe files: written to a temporary file in the same folder, flushed, renamed; and stamps of what is up to date."""
+"""Safe files: written to a temporary file in the same folder, flushed, renamed; stamps of what is up to date; locks."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.console import log
 from pipeline.errors import DataError
@@ -23,20 +24,57 @@ if TYPE_CHECKING:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes the name `path` only when the block succeeds.
 
-    The temporary name is fixed, so what a killed run left behind is written over by the next one.
+    Whoever writes the same file meanwhile waits. What a killed process left behind has the same temporary name, and is
+    written over.
+    """
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    with alone(temporary):
+        try:
+            os.truncate(temporary, 0)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Hold the lock of the file `path`, which is made where it is not there; gives whether another held it before.
+
+    The lock ends with the process that holds it. On a file system that knows no locks nothing is held.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    temporary.unlink(missing_ok=True)
-    temporary.touch()
+    waited = False
+    while True:
+        with path.open("ab") as file:
+            waited |= _lock(file, path)
+            if _stands(file, path):  # who held it may have given the file another name
+                yield waited
+                return
+
+
+def _lock(file: IO[bytes], path: Path) -> bool:
+    """Whether it had to wait for the lock."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("waiting for another process that holds %s", path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return True
+    except OSError as error:
+        log.debug("%s cannot be locked (%s); start one process at a time here", path, error.strerror)
+    return False
+
+
+def _stands(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -132,11 +170,18 @@ def run_once(
 ) -> None:
     """Do the work unless its stamp is fresh (and it is not asked for again); says so when it is skipped.
 
-    intact: whether side effects outside the stamp's outputs are still present.
+    intact: whether side effects outside the stamp's outputs are still present. A process that starts the same work while
+    another one does it waits, then skips it.
     """
-    if not again and stamp.fresh() and intact():
-        log.info("%s up to date", what)
-        return
-    stamp.clear()
-    work()
-    stamp.write()
+
+    def fresh() -> bool:
+        return not again and stamp.fresh() and intact()
+
+    if not fresh():
+        with alone(stamp.path.with_suffix(".lock")) as waited:
+            if not (waited and fresh()):
+                stamp.clear()
+                work()
+                stamp.write()
+                return
+    log.info("%s up to date", what)

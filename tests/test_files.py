@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,58 @@ def test_old_file_stands_until_the_block_ends(tmp_path: Path) -> None:
         assert temporary.suffix == ".parquet"
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["file.parquet"]
+
+
+def test_killed_outright_its_leftover_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    if (child := os.fork()) == 0:
+        with replacing(path) as temporary:
+            temporary.write_text("a longer text, of which half")
+            os._exit(9)  # no cleaning up, as after kill -9
+    os.waitpid(child, 0)
+    assert os.listdir(tmp_path) == [".file.tmp.txt"]
+    with replacing(path) as temporary:
+        assert temporary.read_text() == ""
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_two_who_write_the_same_file_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    second = threading.Thread(target=write_text, args=(path, "second"))
+    with replacing(path) as temporary:
+        temporary.write_text("fi")
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert temporary.read_text() == "fi"
+        temporary.write_text("first")
+        assert not path.exists()
+    second.join(10)
+    assert path.read_text() == "second"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_failed_writer_lets_the_waiting_one_write(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    second = threading.Thread(target=write_text, args=(path, "second"))
+    with pytest.raises(RuntimeError), replacing(path):
+        second.start()
+        second.join(0.3)
+        raise RuntimeError
+    second.join(10)
+    assert path.read_text() == "second"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    write_text(tmp_path / "file.txt", "text")
+    assert (tmp_path / "file.txt").read_text() == "text"
 
 
 def test_json_goes_there_and_back_in_order_and_utf8(tmp_path: Path) -> None:
@@ -172,6 +226,26 @@ def test_work_is_done_once_and_a_failure_is_not_remembered(output: Path, caplog:
         run_once("eval", stamp(output, a=1), True, lambda: done.append(1 // 0))
     run_once("eval", stamp(output, a=1), False, lambda: done.append(3))
     assert done == [1, 3]
+
+
+def test_the_same_work_at_the_same_time_is_done_once(output: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ommatidia")
+    done: list[int] = []
+    second = threading.Thread(target=run_once, args=("pack", stamp(output, a=1), False, lambda: done.append(2)))
+
+    def work() -> None:
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        done.append(1)
+
+    run_once("pack", stamp(output, a=1), False, work)
+    second.join(10)
+    assert done == [1]
+    assert [line.split(" /")[0] for line in caplog.messages] == [
+        "waiting for another process that holds",
+        "pack up to date",
+    ]
 
 
 def test_sha256(tmp_path: Path) -> None:
