@@ -102,7 +102,9 @@ def test_a_list_that_is_there_is_taken_and_not_crawled_for(
     run_stages(config, until="region")
     assert region(config) == {"Aves": ["Pica pica"]}
     assert server.log == []
-    assert f"as {target} has them; global.overwrite=true crawls again" in lines()[0]
+    told = lines()
+    assert told[0].startswith(f"  nothing tells which address {target} is from")
+    assert f"as {target} has them; global.overwrite=true crawls again" in told[1]
     target.write_text('{"Aves": ["Ardea alba"]}')
     run_stages(config, until="region")
     assert region(config) == {"Aves": ["Ardea alba"]}
@@ -129,6 +131,39 @@ def test_another_address_is_another_crawl(crawling: MakeConfig, server: Server, 
     other = crawling(f"web_crawl.base_url={server.url}/other?page=")
     run_stages(other, until="region")
     assert region(other) == {"Aves": ["Milvus milvus"]}
+
+
+def test_a_kept_list_is_crawled_again_where_more_pages_or_another_address_are_asked_for(
+    crawling: MakeConfig, server: Server, tmp_path: Path, lines: Lines
+) -> None:
+    kept = f"paths.web_crawl_output_json={tmp_path / 'output' / 'list.json'}"
+    run_stages(crawling(kept, "web_crawl.total_pages=1"), until="region")
+    assert "page 1 is the last that web_crawl.total_pages allows" in lines()[0]
+    run_stages(crawling(kept), until="region")
+    assert region(crawling(kept)) == LISTED
+    assert set(server.times().values()) == {1}
+    server.pages["/other?page=1&view=plain"] = Answer(check_list_page({"Aves": ["Milvus milvus"]}))
+    other = crawling(kept, f"web_crawl.base_url={server.url}/other?page=")
+    run_stages(other, until="region")
+    assert region(other) == {"Aves": ["Milvus milvus"]}
+    run_stages(crawling(kept), until="region")
+    assert region(crawling(kept)) == LISTED
+
+
+def test_a_list_that_was_changed_by_hand_is_not_crawled_over(crawling: MakeConfig, tmp_path: Path) -> None:
+    target = tmp_path / "list.json"
+    config = crawling(f"paths.web_crawl_output_json={target}", "web_crawl.total_pages=1")
+    run_stages(config, until="region")
+    target.write_text('{"Aves": ["Ardea alba"]}')
+    run_stages(config, until="region")
+    assert region(config) == {"Aves": ["Ardea alba"]}
+    more = crawling(f"paths.web_crawl_output_json={target}")
+    with pytest.raises(DataError, match=r"list.json was changed by hand .*name another file in paths.web_crawl_output"):
+        run_stages(more, until="region")
+    assert json.loads(target.read_text()) == {"Aves": ["Ardea alba"]}
+    target.unlink()
+    run_stages(more, until="region")
+    assert region(more) == LISTED
 
 
 def test_an_empty_list_is_an_error(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.dataset.sources.species_list import read_listing
 from pipeline.dataset.stages.stage import Stage
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import digest, read_json, sha256, write_json
+from pipeline.sections import WebCrawl
 
 SPECIES, OBSERVATIONS, PHOTOS = "region.json", "region_observations.json", "region_photos.parquet"
 
@@ -46,7 +47,7 @@ def _inputs(config: Config) -> Mapping[str, Any]:
         "groups": config.global_.included_classes,
     }
     if region.source == "check_list":
-        asked["crawl"] = [config.web_crawl.base_url, config.web_crawl.total_pages]
+        asked["crawl"] = list(_asked(config.web_crawl).values())
     if region.source == "open_data":
         asked["photos"] = [region.photos.per_species, config.seed, "with dates"]
     return asked
@@ -84,14 +85,41 @@ def _check_list(config: Config) -> tuple[Listing, str]:
     from pipeline.dataset.sources.check_list import crawl
 
     listed, settings = config.paths.web_crawl_output_json, config.web_crawl
-    if listed and listed.is_file() and not config.global_.overwrite:
+    if listed and listed.is_file() and not config.global_.overwrite and not _outdated(listed, settings):
         return read_listing(listed), f" as {listed} has them; global.overwrite=true crawls again"
     folder = _cache(config, settings.base_url)
     found = crawl(settings.base_url, settings.total_pages, folder, getter_of(config))
     _complete(folder)
-    if listed:
+    if listed:  # in this order, so that a list is never beside the record of another
+        listed.unlink(missing_ok=True)
+        write_json(_record(listed), {**_asked(settings), "species": digest(found)})
         write_json(listed, found)
     return Listing(found, {}), ""
+
+
+def _outdated(listed: Path, settings: WebCrawl) -> bool:
+    """Whether the list is of another crawl than the one asked for, and nobody has changed it since."""
+    if not _record(listed).is_file():
+        log.warning("  nothing tells which address %s is from; it is taken as it stands (remove it to crawl)", listed)
+        return False
+    record = read_json(_record(listed), "record of the crawl")
+    if all(record.get(key) == value for key, value in _asked(settings).items()):
+        return False
+    if record.get("species") != digest(read_listing(listed).species):
+        raise DataError(
+            f"{listed} was changed by hand and comes from {record.get('base_url')} "
+            f"({record.get('total_pages')} pages at most), web_crawl asks for {settings.base_url} "
+            f"({settings.total_pages}); name another file in paths.web_crawl_output_json, or remove this one"
+        )
+    return True
+
+
+def _record(listed: Path) -> Path:
+    return listed.with_suffix(".crawl.json")
+
+
+def _asked(settings: WebCrawl) -> dict[str, Any]:
+    return {"base_url": settings.base_url, "total_pages": settings.total_pages}
 
 
 def _inaturalist_api(config: Config) -> tuple[Listing, str]:
