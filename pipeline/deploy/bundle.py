@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from importlib.metadata import version
@@ -104,7 +105,8 @@ def bundle(config: Config) -> Path:
     write_text(building / "MODEL_CARD.md", model_card(description, metrics, told, species))
     write_text(building / "DATA_CARD.md", _data_card(config))
     files, there = _files(building), _files(target)
-    foreign = [file for file in there if file not in files and not _packed(file)]
+    former = _models(target / "cascade.json")
+    foreign = [file for file in there if file not in files and file not in former and not _is_code(file)]
     if {file: there[file] for file in there if file not in foreign} == files:
         shutil.rmtree(building)
         log.info("deploy    up to date")
@@ -130,9 +132,17 @@ def _files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path) for path in found}
 
 
-def _packed(file: str) -> bool:
-    """Whether a file is of the kinds that an older bundle held under other names: code and models."""
-    return Path(file).parts[0] in CODE or file.endswith(".onnx")
+def _models(description: Path) -> set[str]:
+    """Names of the models that an older bundle's cascade.json names; none where it is broken or not there."""
+    try:
+        return {stage["file"] for stage in json.loads(description.read_text(encoding="utf-8"))["stages"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
+def _is_code(file: str) -> bool:
+    """Whether a file is of the kind that an older bundle's code may have held under another name."""
+    return Path(file).parts[0] in CODE and file.endswith(".py")
 
 
 def _stage(config: Config, name: str, rule: dict[str, Any], measured: dict[str, Any], folder: Path) -> dict[str, Any]:

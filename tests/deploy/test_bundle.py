@@ -186,13 +186,17 @@ def test_a_changed_bundle_is_packed_again(config: Config) -> None:
     (folder / "labels.csv").write_text("edited")
     (folder / "edge" / "older.py").touch()
     (folder / "cache_of_before.onnx").touch()
+    edit(folder / "cascade.json", lambda d: d["stages"].append(d["stages"][0] | {"file": "cache_of_before.onnx"}))
     bundle(config)
     assert content(folder) == wanted
 
 
 def test_what_people_put_into_it_stays(config: Config, lines: Callable[[], list[str]]) -> None:
     folder = bundle(config)
-    mine = {"results.csv": b"path,status", "photos/bee.jpg": b"a photo"}
+    mine = {
+        "results.csv": b"path,status", "photos/bee.jpg": b"a photo", "field/bee.jpg": b"photos from the field",
+        "edge/notes/bee.txt": b"of the edge of the wood", "mine.onnx": b"a model", "old/main.onnx": b"another",
+    }  # fmt: skip
     for name, data in mine.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
@@ -200,6 +204,9 @@ def test_what_people_put_into_it_stays(config: Config, lines: Callable[[], list[
     bundle(config)
     assert lines() == ["deploy    up to date"]
     (folder / "labels.csv").write_text("edited")
+    bundle(config)
+    assert set(content(folder)) == PROMISED | set(mine)
+    (folder / "cascade.json").write_text("{broken")
     bundle(config)
     assert set(content(folder)) == PROMISED | set(mine)
     assert {name: (folder / name).read_bytes() for name in mine} == mine
