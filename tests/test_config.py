@@ -119,6 +119,17 @@ def test_cache_threshold_falls_back_on_the_dominant_one(load: Callable[..., Conf
 
 def test_floats_in_the_form_1e_3_are_numbers(load: Callable[..., Config]) -> None:
     assert load("main: {lr: 1e-3}").main.lr == 0.001
+    text = (
+        "main: {schedule: {name: plateau, arguments: {min_lr: [1e-6, +2.E3]}}, arguments: {drop_rate: .1e0, name: e5}}"
+    )
+    config = load(text, "cache.schedule.arguments.eta_min=1e-6")
+    assert config.main.schedule.arguments == {"min_lr": [1e-6, 2000.0]}
+    assert config.main.arguments == {"drop_rate": 0.1, "name": "e5"}
+    assert config.cache.schedule.arguments == {"eta_min": 1e-6}
+    assert (
+        config.main.schedule.arguments["min_lr"][0]
+        == load("main: {schedule: {arguments: {a: 1.0e-6}}}").main.schedule.arguments["a"]
+    )
 
 
 def test_misspelt_key_names_the_nearest_and_the_line(refused: Callable[..., str]) -> None:
