@@ -56,9 +56,9 @@ def search(ready: Prepared, layers: list[Layer], judge: Judge, allowed: float, t
         return bool(trials[-1]["accuracy_drop"] <= allowed)
 
     few, count, most = -1, 0, len(layers) // 2
-    while count <= most and not good(count):
-        few, count = count, max(1, 2 * count)
-    while count <= most and count - few > 1:
+    while few < most and not good(count):
+        few, count = count, min(max(1, 2 * count), most)
+    while count - few > 1:
         middle = (few + count) // 2
         few, count = (few, middle) if good(middle) else (middle, count)
 

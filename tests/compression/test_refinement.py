@@ -207,9 +207,22 @@ def test_a_bias_near_the_end_of_int32_does_not_turn_its_sign() -> None:
 
 
 def test_the_best_trial_is_kept_where_none_is_good_enough(written: list[list[str]]) -> None:
-    trials = found(drops(0.04, 0.02, 0.03, 0.025), 0.005)
-    assert [trial["accuracy_drop"] for trial in trials] == [0.04, 0.03, 0.025, 0.02]
-    assert written == [[], ["l0"], ["l0", "l1"], ["l0", "l1", "l2", "l3"], ["l0"]]
+    trials = found(drops(0.04, 0.02, 0.03, 0.025, 0.021), 0.005)
+    assert [trial["accuracy_drop"] for trial in trials] == [0.04, 0.03, 0.025, 0.021, 0.02]
+    assert [len(names) for names in written] == [0, 1, 2, 4, 5, 1]
+
+
+@pytest.mark.parametrize(("layers", "needed", "tried"), [(1, 1, [0]), (2, 1, [0, 1]), (10, 5, [0, 1, 2, 4, 5]),
+                         (60, 20, [0, 1, 2, 4, 8, 16, 30, 23, 19, 21, 20]), (60, 30, [0, 1, 2, 4, 8, 16, 30, 23, 26, 28, 29, 30]),
+                         (60, 31, [0, 1, 2, 4, 8, 16, 30])])  # fmt: skip
+def test_up_to_half_of_the_layers_stay_float(
+    written: list[list[str]], layers: int, needed: int, tried: list[int]
+) -> None:
+    every = [Layer(f"l{i}", "Conv", 1 / (i + 1)) for i in range(layers)]
+    judge = lambda path: {"accuracy_drop": 0.0 if len(written[-1]) >= needed else 1 / (len(written[-1]) + 1)}  # noqa: E731
+    trials = search(None, every, judge, 0.005, Path("x"))  # type: ignore[arg-type]
+    assert [len(names) for names in written] == tried
+    assert len(trials[-1]["float_layers"]) == min(needed, layers // 2)
 
 
 # figures --------------------------------------------------------------------------------------------------------------
