@@ -67,7 +67,7 @@ def design(config: Config) -> dict[str, Any]:
     alone = {precision: figures(one.order(["main"]), ALL) for precision, one in searched.items()}
     wanted = max(one["accuracy"] for one in alone.values()) - config.route.max_drop
     best = rows[rows["accuracy"] >= wanted].iloc[0]
-    mine, stages = searched[best["precision"]], best["stages"].split(" ")
+    mine, stages = searched[best["precision"]], best["stages"]
     reference = "" if stages[-1] == "main" else "main"
     update = {"stages": stages, "reference": reference, "precision": mine.precision, "learn_share": share}
     route = config.route.model_copy(update=update)
@@ -78,7 +78,7 @@ def design(config: Config) -> dict[str, Any]:
         "designs": sum(len(one.orders) for one in searched.values()) * len(THRESHOLDS),
         "val_photos_that_design": len(mine.stages["main"].right),
         "seconds": round(time.perf_counter() - start, 2),
-        "chosen": {**best.to_dict(), "stages": stages},
+        "chosen": best.to_dict(),
         "rules": {name: rule and asdict(rule) for name, rule in zip(stages, choice.rules, strict=True)},
         "promise": choice.told,
         "main_alone": alone,
@@ -91,7 +91,7 @@ def design(config: Config) -> dict[str, Any]:
     }  # fmt: skip
     folder = config.output / "design"
     write_json(folder / "design.json", result)
-    write_csv(folder / "front.csv", rows)
+    write_csv(folder / "front.csv", rows.assign(stages=rows["stages"].map(" ".join)))
     _plot(folder / "design.png", rows, result)
     save_config(config.model_copy(update={"route": route}), folder / "config.yaml")
     _tell(folder, result)
@@ -148,7 +148,7 @@ def _front(searched: list[Searched]) -> pd.DataFrame:
     rows = [
         {
             "precision": one.precision,
-            "stages": " ".join(found.names),
+            "stages": found.names,
             "threshold": float(THRESHOLDS[at]),
             **figures(found, at),
         }

@@ -179,6 +179,7 @@ def predict_stages(
         source, target = model_file(config, name, precision), predictions_file(config, name, precision, splits)
         _once(target, source, manifest, partial(_predict_one, manifest, rows, source, target))
         found.append(load_predictions(target))
+        _check_name(found[-1].card, source)
     check_same_photos(found)
     return found[: len(stage_names(config))]
 
@@ -199,9 +200,19 @@ def _once(target: Path, source: Path, manifest: Manifest, work: Callable[[], Non
 
 def _predict_one(manifest: Manifest, rows: pd.DataFrame, source: Path, target: Path) -> None:
     model = Model(source, threads=1)
+    _check_name(model.card, source)
     manifest.check_trained_on(model.card["data_hash"], str(source))
     save_predictions(target, predict(model, manifest.root, rows, manifest.hash))
     log.info("predict   %s: %d photos", target.stem, len(rows))
+
+
+def _check_name(card: dict[str, Any], source: Path) -> None:
+    """A model goes by the name of its folder, so a folder that was renamed or copied is refused."""
+    if card["name"] != source.parent.name:
+        raise ModelError(
+            f"{source} is the model {card['name']}, not {source.parent.name}: the folder was renamed or copied; rename it "
+            f"to {card['name']}, or delete it where it is a copy"
+        )
 
 
 def check_same_photos(tables: Sequence[Predictions]) -> None:

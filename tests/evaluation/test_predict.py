@@ -146,6 +146,30 @@ def test_a_model_of_another_manifest(experiment: Experiment) -> None:
         stages(experiment)
 
 
+def test_a_folder_that_was_renamed_or_copied(experiment: Experiment, lines: Callable[[], list[str]]) -> None:
+    models = experiment.config().models
+    shutil.copytree(models / "cache_0.5_0", models / "small")
+    with pytest.raises(
+        ModelError, match=r"small/model\.onnx is the model cache_0\.5_0, not small: the folder was renamed"
+    ):
+        stages(experiment, "route.stages=[small, main]")
+    assert not predictions_file(experiment.config(), "small", "fp32").exists()
+    stages(experiment)
+    kept = predictions_file(experiment.config(), "cache_0.5_0", "fp32")  # as an earlier version has kept it
+    for name in (kept.name, f".stamps/{kept.stem}.json"):
+        source = kept.parent / name
+        text = (
+            source.read_bytes().replace(kept.stem.encode(), b"small")
+            if source.suffix == ".json"
+            else source.read_bytes()
+        )
+        (kept.parent / name.replace(kept.stem, "small")).write_bytes(text)
+    lines()
+    with pytest.raises(ModelError, match="is the model cache_0.5_0, not small"):
+        stages(experiment, "route.stages=[small, main]")
+    assert lines() == ["predict   small up to date"]
+
+
 def test_a_model_that_was_not_exported(experiment: Experiment) -> None:
     with pytest.raises(
         ModelError, match=r"no exported model at .*cache_0.5_7.*; run train.py and quantize.py with the"
