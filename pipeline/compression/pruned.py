@@ -167,7 +167,7 @@ def _score(config: Config, manifest: Manifest, network: nn.Module, card: ModelCa
     if settings.importance not in ("taylor", "deadness"):
         return importance(settings.importance, network, None, None, 0.0)
     train = manifest.part("train")
-    sample = calibration_sample(train, min(settings.photos, len(train)), config.seed, card.labels)
+    sample = calibration_sample(train, settings.photos, config.seed, card.labels)
     sample = readable(manifest.root, sample)
     photos = torch.from_numpy(load_photos(manifest, sample, card.recipe))
     planes = Deployable(nn.Identity(), card.recipe)(photos)

@@ -27,7 +27,6 @@ from pipeline.compression.photo_input import as_quantization, take_bytes
 from pipeline.compression.rounding import round_kernels
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
-from pipeline.errors import DataError
 from pipeline.files import replacing
 from pipeline.labels import LabelSpace
 from pipeline.sections import Quantize
@@ -68,11 +67,10 @@ class Photos(CalibrationDataReader):  # type: ignore[misc]
 
 
 def calibration_sample(train: pd.DataFrame, n: int, seed: int, labels: LabelSpace) -> pd.DataFrame:
-    """n rows of train, the model's labels in turn so that rare ones are seen too; the same seed gives the same rows."""
-    if n > len(train):
-        raise DataError(
-            f"{n} calibration images asked for, but train has {len(train)}; lower quantize.calibration_images"
-        )
+    """n rows of train (all, where there are fewer), the model's labels in turn so that rare ones are seen too.
+
+    The same seed gives the same rows.
+    """
     shuffled = train.sample(frac=1, random_state=seed)
     shuffled = shuffled.assign(label=labels.ids(shuffled["species"].tolist()))
     shuffled = shuffled.assign(turn=shuffled.groupby("label").cumcount())

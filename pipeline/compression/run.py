@@ -102,7 +102,12 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     card = replace(card, training={key: card.training[key] for key in ("fingerprint", "epoch") if key in card.training})
     settings = config.quantize
     sample = calibration_sample(manifest.part("train"), settings.calibration_images, config.seed, card.labels)
-    if len(sample) < len(card.labels):
+    if len(sample) < settings.calibration_images:
+        log.info(
+            "  %s is calibrated on all %d photos of train: quantize.calibration_images asks for %d",
+            card.name, len(sample), settings.calibration_images,
+        )  # fmt: skip
+    elif len(sample) < len(card.labels):
         log.warning(
             "  %d calibration photos for the %d labels of %s: some are not seen; raise quantize.calibration_images",
             len(sample), len(card.labels), card.name,

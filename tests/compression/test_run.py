@@ -226,9 +226,15 @@ def test_new_weights_are_exported_again(config: Config, lines: Callable[[], list
     assert all(after[name] != before[name] for name in ("model.onnx", "model.int8.onnx", "quantization_report.json"))
 
 
-def test_more_calibration_images_than_train_has_are_refused(experiment: Path) -> None:
-    with pytest.raises(DataError, match="99 calibration images asked for, but train has"):
-        quantize_models(configure(experiment, "quantize.calibration_images=99"), ["main"])
+def test_a_train_part_smaller_than_the_calibration_sample_is_taken_whole(
+    experiment: Path, lines: Callable[[], list[str]]
+) -> None:
+    config = config_again(configure(experiment, "quantize.calibration_images=99"))
+    quantize_models(config, ["main"])
+    photos = len(read_manifest(config.dataset_dir, config.paths.dst_dataset).part("train"))
+    assert photos < 99
+    assert f"  main is calibrated on all {photos} photos of train: quantize.calibration_images asks for 99" in lines()
+    assert (config.models / "main" / "model.int8.onnx").is_file()
 
 
 def test_a_model_that_is_still_in_training_is_refused(experiment: Path) -> None:
