@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from pipeline.errors import DataError
+from pipeline.macro import macro, rates, share
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -87,11 +88,6 @@ def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> d
     return result
 
 
-def share(part: Floats, whole: Floats) -> Floats:
-    """part / whole, and 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
-
-
 def calibration_bin(confidence: Floats) -> Ids:
     """Which of the CALIBRATION_BINS bins of equal width, closed above, each confidence in [0, 1] falls into."""
     return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
@@ -112,12 +108,8 @@ def _bins(confidence: Floats, right: NDArray[np.bool_]) -> csr_array:
 
 def _means(hit: Floats, support: Floats, said: Floats, labels: Ids) -> dict[str, Floats]:
     hit, support, said = hit[:, labels], support[:, labels], said[:, labels]
-    occurs = support > 0
-    scores = {"precision": share(hit, said), "recall": share(hit, support), "f1": share(2 * hit, support + said)}
-    figures = {
-        f"macro_{name}": share((value * occurs).sum(axis=1), occurs.sum(axis=1)) for name, value in scores.items()
-    }
+    of = rates(hit, support, said)
     weighted = {
-        f"weighted_{name}": share((value * support).sum(axis=1), support.sum(axis=1)) for name, value in scores.items()
+        f"weighted_{name}": share((value * support).sum(axis=1), support.sum(axis=1)) for name, value in of.items()
     }
-    return {**figures, **weighted}
+    return {**{f"macro_{name}": macro(value, support) for name, value in of.items()}, **weighted}

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -19,6 +18,7 @@ from pipeline.console import progress
 from pipeline.dataset.verify import check_unreadable
 from pipeline.errors import ModelError
 from pipeline.labels import LabelSpace, long_tail
+from pipeline.macro import counts, macro, rates
 from pipeline.models.deployable import Deployable
 from pipeline.sections_training import Training
 from pipeline.training import distributed
@@ -170,13 +170,13 @@ def evaluate(
 def macro_scores(
     truth: NDArray[np.int64], answers: NDArray[np.int64], labels: LabelSpace, train: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Mean F1, precision and recall over all labels; mean F1 over the head, middle and tail species by their photos in
-    train, of those there are."""
-    precision, recall, each, _ = precision_recall_fscore_support(
-        truth, answers, labels=np.arange(len(labels)), average=None, zero_division=0
-    )
-    f1 = dict(zip(labels.names, each.tolist(), strict=True))
-    cut = long_tail(dict(zip(labels.names, train.tolist(), strict=True)))
-    parts = {f"val_f1_{part}": [f1[name] for name in names] for part, names in cut.items()}
-    macro = {"val_macro_f1": each, "val_macro_precision": precision, "val_macro_recall": recall}
-    return {name: float(np.mean(values)) for name, values in {**macro, **parts}.items() if len(values)}
+    """Mean F1, precision and recall over the labels that occur; mean F1 over the head, middle and tail species by their
+    photos in train, where some of them occur."""
+    hit, support, said = counts(truth, answers, len(labels))
+    of = rates(hit, support, said)
+    row = {f"val_macro_{name}": float(macro(of[name], support)) for name in ("f1", "precision", "recall")}
+    for part, names in long_tail(dict(zip(labels.names, train.tolist(), strict=True))).items():
+        ids = labels.ids(names)
+        if support[ids].any():
+            row[f"val_f1_{part}"] = float(macro(of["f1"][ids], support[ids]))
+    return row
