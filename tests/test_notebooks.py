@@ -76,6 +76,7 @@ def test_the_workshop_runs_from_photos_to_a_bundle(ran: tuple[Path, dict[str, st
     root, told = ran
     output = root / "output" / "toy"
     assert (output / "bundle" / "classify.py").is_file() and (output / "explanations" / "check.csv").is_file()
+    assert (output / "answered.png").is_file()
     assert "photos could not be used" in told["1_data"]
     for name in ("1_data", "2_training", "3_evaluation", "4_explanation"):
         assert "image/png" in told[name]
