@@ -95,14 +95,14 @@ def files(*roots: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in found if ".stamps" not in path.parts}
 
 
-def begun(*words: str | Path) -> subprocess.Popen[str]:
+def begun(*words: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
     """A script of the project as a terminal begins it: Ctrl-C reaches it, and all processes that it begins."""
     ignored = signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # what a shell starts in the background ignores it, and hands that on
     try:
         return subprocess.Popen(
-            [sys.executable, *map(str, words)], cwd=ROOT, text=True, start_new_session=True,
+            [sys.executable, *map(str, words)], cwd=cwd, env={**os.environ, **environment}, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
     finally:

@@ -6,17 +6,25 @@ always, by test_readme.py. What is not run has its reason here.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import runpy
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from killing import begun, ctrl_c
+from tls import certificate
 
 from pipeline import cli
 from pipeline.dataset.demo.make import make_demo
@@ -29,7 +37,8 @@ NOT_RUN = {
     r"region\.source=check_list": "asks a server",
     r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
-    r"--(watch|camera)|^ommatidia (app|serve)|^curl": "waits for photos for ever, or is a call to what does",
+    r"--camera": "wants the camera of a Raspberry Pi",
+    r"--watch|^ommatidia (app|serve)|^curl": "runs until it is stopped, or asks what does: tests of their own, at the end",
     r"--address|--rdzv-endpoint|^ray start": "needs a cluster",
     r"^(eval|export)\b": "is for a shell",
     r"jupyter": "opens a page of its own; the notebooks are run by test_notebooks.py",
@@ -155,3 +164,89 @@ def test_the_service_of_the_device_calls_classify_as_it_is(monkeypatch: pytest.M
     given = _parse(shlex.split(settings["ExecStart"])[2:])
     assert given.watch and given.out == Path("results.csv")
     assert settings["SuccessExitStatus"] == "130"
+
+
+# what runs until it is stopped --------------------------------------------------------------------------------------
+
+
+def shown(pattern: str) -> list[str]:
+    """The commands of all pages that a pattern fits, each once."""
+    return list(dict.fromkeys(line for page in PAGES for line in lines(page) if re.search(pattern, line)))
+
+
+@contextmanager
+def serving(line: str, folder: Path) -> Iterator[str]:
+    """The address of what the line starts, for this machine, on a port that is free; it is ended by SIGTERM."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    _, name, *words = shlex.split(line)
+    server = begun(cli.scripts()[name], *words, "--port", port, "--json", cwd=folder)
+    try:
+        assert server.stdout and server.stderr
+        told = server.stdout.readline()
+        assert told and "address" in json.loads(told), (line, told, server.stderr.read())
+        yield json.loads(told)["address"].replace("0.0.0.0", "127.0.0.1")
+        server.terminate()
+        assert server.wait(60) == 0, line
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def watched(line: str, bundle: Path, photo: Path, **environment: str) -> None:
+    """Run the line in a bundle until one photo is answered; Ctrl-C ends it."""
+    (bundle / "incoming").mkdir()
+    running = begun(*shlex.split(line)[1:], cwd=bundle, **environment)
+    try:
+        shutil.copy(photo, bundle / "incoming")
+        while not ((bundle / "results.csv").is_file() and len((bundle / "results.csv").read_text().splitlines()) > 1):
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.05)
+        code, _, told = ctrl_c(running)
+    finally:
+        running.kill()
+    assert code == 130 and told.endswith("interrupted; the same command goes on\n"), (line, told)
+    [row] = csv.DictReader((bundle / "results.csv").open(encoding="utf-8"))
+    assert (row["status"], row["path"]) == ("ok", f"incoming/{photo.name}")
+
+
+def test_the_server_answers_the_requests_that_are_shown(place: Path) -> None:
+    [line] = shown(r"^ommatidia serve --config")
+    asked = shown(r"^curl")
+    assert len(asked) >= 2
+    for number in (1, 2):
+        shutil.copy(place / "my_photo.jpg", place / f"{number}.jpg")
+    with serving(line, place) as address:
+        for request in asked:
+            words = shlex.split(request.replace("http://127.0.0.1:8000", address))
+            done = subprocess.run(
+                [*words, "--silent", "--show-error", "--fail"], cwd=place, capture_output=True, check=True
+            )
+            photos = json.loads(done.stdout)["photos"]
+            assert len(photos) == request.count("@") and {photo["status"] for photo in photos} == {"ok"}, request
+
+
+def test_a_device_asks_the_main_model_of_the_server_that_is_shown(place: Path, tmp_path: Path) -> None:
+    [line] = shown(r"^ommatidia serve --bundle")
+    [asks] = shown(r"--watch .*--main")
+    for name in ("bundle", "device"):
+        shutil.copytree(place / "output" / "demo" / "bundle", tmp_path / name)
+    certificate(tmp_path)
+    (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+    files = {"OMMATIDIA_TOKEN_FILE": str(tmp_path / "token"), "SSL_CERT_FILE": str(tmp_path / "cert.pem")}
+    with serving(line, tmp_path) as address:
+        asks = asks.replace("https://main.example:8000", address)
+        watched(asks, tmp_path / "device", place / "my_photo.jpg", **files)
+
+
+def test_a_device_answers_photos_as_they_come(place: Path, tmp_path: Path) -> None:
+    [line] = shown(r"--watch (?!.*--main)")
+    shutil.copytree(place / "output" / "demo" / "bundle", tmp_path / "bundle")
+    watched(line, tmp_path / "bundle", place / "my_photo.jpg")
+
+
+@pytest.mark.parametrize("line", shown(r"^ommatidia app"))
+def test_the_page_is_served_as_it_is_shown(line: str, place: Path) -> None:
+    with serving(line, place) as address:
+        assert urllib.request.urlopen(f"{address}/_stcore/health", timeout=60).status == 200
