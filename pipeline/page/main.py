@@ -47,10 +47,10 @@ def page(config: Config) -> None:
     cascade = bundle(folder, sha256(folder / "cascade.json"))
     manifest = known_photos(config, config.model_dump_json())
     species = {name for stage in cascade.stages for name in stage.labels} - {OTHER}
-    st.title(f"{markdown(config.experiment)}: which species?", anchor=False)
+    st.title("Which species?", anchor=False)
     st.caption(
-        f"{len(species)} species, {len(cascade.stages)} stages, asked in turn. The photo stays on the machine that serves this "
-        "page."
+        f"{markdown(config.experiment)}: {len(species)} species, {len(cascade.stages)} stages, asked in turn. The photo stays on "
+        "the machine that serves this page."
     )
     views = {"Upload": upload, "Camera": camera, **({"Test photos": grid} if manifest else {})}
     *tabs, last = st.tabs([*views, "Thresholds"], key="view", on_change="rerun", bind="query-params")
@@ -96,6 +96,8 @@ def grid(cascade: Cascade, manifest: Manifest | None) -> None:
     shown = photos.draw(manifest, "test", None if species == ALL else species, GRID, manifest.seed + drawn)
     if not shown:
         st.info("No test photo of this species is on this machine.")
+    else:
+        st.caption("Press a photo's name, and the cascade answers it.")
     with st.container(horizontal=True):
         for k, one in enumerate(shown):
             _pick(k, one)

@@ -63,14 +63,14 @@ def _figures(split: str, base: Figures, now: Figures) -> None:
     st.header(f"On {now.photos} {split} photos", anchor=False)
     with st.container(horizontal=True):
         _metric("Communication rate", now.communication, base.communication, "Share of the photos that reach main.")
-        _metric("Accuracy", now.accuracy, base.accuracy, f"95 % interval {low:.1%} to {high:.1%}.")
+        _metric("Accuracy", now.accuracy, base.accuracy, f"95% interval {low:.1%} to {high:.1%}.")
         if now.main_alone is not None:
             st.metric("Accuracy of main alone", f"{now.main_alone:.1%}", width="content")
         else:
             _metric("Without an answer", now.unknown, base.unknown, "Photos that no stage is sure of.")
         st.metric("Mean ms per photo", f"{now.ms:.1f}", width="content", help="From the stored times, one thread.")
     st.caption(
-        f"The 95 % interval of the accuracy is {low:.1%} to {high:.1%}. Below a figure: its difference, in points, to the "
+        f"The 95% interval of the accuracy is {low:.1%} to {high:.1%}. Below a figure: its difference, in points, to the "
         "thresholds of the bundle. Computed from the stored predictions; no network runs, and the bundle stays as it is. Its "
         "own thresholds are chosen by eval.py so that a promise holds; one that is picked here promises nothing."
     )
@@ -97,7 +97,8 @@ def _curve(split: str, found: Stored, base: Figures, now: Figures) -> None:
     colour = alt.Color("what", title=None, scale=alt.Scale(range=[BLUE, ORANGE]), legend=alt.Legend(orient="top"))
     shape = alt.Shape("what", title=None)
     chart = alt.Chart(line).mark_line(color="grey").encode(x=x, y=y, order="threshold")
-    dots = alt.Chart(points).mark_point(size=140, filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    size = alt.Size("what", title=None, scale=alt.Scale(range=[360, 110]))  # so that both are seen where they are one
+    dots = alt.Chart(points).mark_point(filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape, size=size)
     st.altair_chart(
         chart + dots,
         alt=f"Accuracy against communication rate on {split} as one threshold for all caches moves from 1 to 0; the same "

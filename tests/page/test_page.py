@@ -84,7 +84,7 @@ def test_the_cache_tells_confidence_and_threshold(
     text = everything(sound(page.run()))
     assert f"<b>cache_0.5_0</b> {said}" in text
     assert ("<b>main</b>" in text) == (threshold == 0.999)
-    assert f"threshold, {100 * threshold:.1f} %" in text or not threshold
+    assert f"threshold, {100 * threshold:.1f}%" in text or not threshold
 
 
 def test_where_it_looked_is_asked_for(packed: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
