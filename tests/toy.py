@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pipeline.config import Config, load_config
-from pipeline.dataset.manifest import write_manifest
+from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.edge.cascade import FORMAT_VERSION
 from pipeline.edge.labels import OTHER, label_hash
 from pipeline.edge.model import METADATA_KEY
@@ -150,7 +150,7 @@ def write_experiment(root: Path, seed: int = 0, noise: float = 45.0) -> Experime
     table = table.assign(duplicate_group=range(len(table)), ok=True, reason="")
     dataset = root / "output" / "toy" / "dataset"
     write_manifest(dataset, table, labels, seed)
-    data_hash = sha256(dataset / "dataset_manifest.parquet")[:12]
+    data_hash = read_manifest(dataset, root / "photos").hash
     models = {"cache_0.5_0": cache_colours("Apis mellifera", "Vanessa atalanta"), "main": COLOURS}
     for name, colours in models.items():
         folder = root / "models" / "toy" / name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +17,32 @@ from pipeline.config import Config
 from pipeline.dataset.composition import Composition, compose
 from pipeline.dataset.splitting import SPLITS
 from pipeline.errors import DataError, ModelError
-from pipeline.files import replacing, sha256
+from pipeline.files import replacing
 from pipeline.labels import LabelSpace
 
 COLUMNS = ["image_path", "group", "species", "label_id", "split"]
 COLUMNS += ["sha256", "width", "height", "duplicate_group", "ok", "reason"]
 KNOWN = ["observation", "licence", "holder", "date"]  # columns that are there when the format knows them of any photo
+LEARNT = ["image_path", "sha256", "species", "split"]  # what trained weights and their figures depend on
 
 
 @dataclass(frozen=True)
 class Manifest:
     """rows: a table with COLUMNS, and those of KNOWN that are known; root: what image_path is relative to; labels: the
-    space of label_id."""
+    space of label_id, of which the species' models do not depend."""
 
     rows: pd.DataFrame
     root: Path
     labels: LabelSpace
     seed: int
-    hash: str
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that stand for the photos in their order, their species and their split."""
+        told = hashlib.sha256()
+        for name in LEARNT:
+            told.update("\0".join([name, *self.rows[name].fillna("")]).encode())
+        return told.hexdigest()[:12]
 
     def part(self, split: str) -> pd.DataFrame:
         """Rows of one split ("train", "val", "test"), in order."""
@@ -91,4 +101,4 @@ def read_manifest(folder: Path, root: Path) -> Manifest:
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest of this project; run dataset_orchestrator.py again") from error
     labels = LabelSpace(tuple(metadata["labels"]))
-    return Manifest(table.to_pandas(), root, labels, metadata["seed"], sha256(path)[:12])
+    return Manifest(table.to_pandas(), root, labels, metadata["seed"])

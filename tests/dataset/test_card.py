@@ -59,7 +59,7 @@ def manifest(rows: list[tuple[str, str, str, bool, str]], labels: tuple[str, ...
     table["image_path"] = [f"G/{name}/{i}.jpg" for i, name in enumerate(table["species"])]
     table["label_id"] = [labels.index(name) if name in labels else len(labels) - 1 for name in table["species"]]
     table.loc[~table["ok"], "reason"] = "cannot be decoded: broken"
-    return Manifest(table, Path("photos"), LabelSpace(labels), 7, "0123456789ab")
+    return Manifest(table, Path("photos"), LabelSpace(labels), 7)
 
 
 MANY = manifest(
@@ -98,7 +98,7 @@ def test_every_species_is_listed_with_its_splits() -> None:
 
 def test_bad_photos_have_their_reasons() -> None:
     assert card.bad_photos(MANY).rows == [("G/c/5.jpg", "cannot be decoded: broken")]
-    good = Manifest(MANY.rows[MANY.rows["ok"]], MANY.root, MANY.labels, 7, "h")
+    good = Manifest(MANY.rows[MANY.rows["ok"]], MANY.root, MANY.labels, 7)
     assert "None" in card.bad_photos(good).text
     many = manifest([("b", "", "", False, str(i)) for i in range(500)])
     assert len(card.bad_photos(many).rows) == 200
@@ -139,9 +139,9 @@ def test_licences_are_counted_where_they_are_known() -> None:
     )
     ledger["attribution"] = ["(c) A", "(c) A", "(c) B"]
     assert card.licences(card.credits(MANY, ledger)).rows == [("CC-BY", 2, 2), ("not stated", 2, 0), ("CC0", 1, 1)]
-    own = Manifest(MANY.rows.assign(licence="CC-BY-NC", holder="A"), MANY.root, MANY.labels, 7, "h")
+    own = Manifest(MANY.rows.assign(licence="CC-BY-NC", holder="A"), MANY.root, MANY.labels, 7)
     assert card.licences(card.credits(own, ledger)).rows == [("CC-BY-NC", 5, 1)]
-    alone = Manifest(MANY.rows.assign(licence="CC0"), MANY.root, MANY.labels, 7, "h")
+    alone = Manifest(MANY.rows.assign(licence="CC0"), MANY.root, MANY.labels, 7)
     assert card.licences(card.credits(alone, None)).rows == [("CC0", 5, 0)]
 
 

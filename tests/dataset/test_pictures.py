@@ -31,7 +31,7 @@ def manifest(tmp_path: Path) -> Manifest:
                 draw_photo(len(rows)).save(tmp_path / "photos" / path)
                 rows.append((path, group, species, ("train", "train", "train", "val", "test")[i], f"{len(rows)}", True))
     table = pd.DataFrame(rows, columns=["image_path", "group", "species", "split", "sha256", "ok"])
-    return Manifest(table, tmp_path / "photos", LabelSpace(()), 0, "hash")
+    return Manifest(table, tmp_path / "photos", LabelSpace(()), 0)
 
 
 def names(manifest: Manifest, groups: list[str], overlaps: dict[str, Overlap], per_species: int) -> list[str]:
@@ -107,7 +107,7 @@ def test_the_sheet_shows_the_photos_and_a_grey_tile_for_an_unreadable_one(tmp_pa
 
 def test_many_species_take_many_sheets(manifest: Manifest) -> None:
     rows = pd.concat([manifest.rows.assign(species=f"species {i}", group="Insecta") for i in range(50)])
-    many = Manifest(rows, manifest.root, manifest.labels, 0, "hash")
+    many = Manifest(rows, manifest.root, manifest.labels, 0)
     assert [name for name in names(many, ["Insecta"], {}, 1) if "examples" in name] == [
         f"Insecta_examples_{i:03}.jpg" for i in (1, 2, 3)
     ]

@@ -33,7 +33,7 @@ def logits(n: int = 300, seed: int = 0) -> tuple[list[str], np.ndarray]:
 def manifest() -> Manifest:
     species = [name for name, n in zip(NAMES, (50, 30, 15, 5), strict=True) for _ in range(n)]
     rows = pd.DataFrame({"image_path": map(str, range(100)), "group": "Insecta", "species": species, "ok": True})
-    return Manifest(rows.assign(split="train"), Path(), LabelSpace(tuple(NAMES)), 0, "0123")
+    return Manifest(rows.assign(split="train"), Path(), LabelSpace(tuple(NAMES)), 0)
 
 
 def test_other_gets_the_sum_of_the_probabilities_of_the_rest() -> None:
