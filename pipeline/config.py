@@ -55,11 +55,6 @@ class Config(Section):
         default_factory=dict, description="for train_multiple.py: {key: values}, every combination is an experiment"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_sections_are_defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
-        return {key: {} if value is None else value for key, value in data.items()}
-
     @model_validator(mode="after")
     def _decodes_once(self) -> Config:
         if self.main.recipe.decode_side != self.cache.recipe.decode_side:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 from pipeline.errors import ConfigError
 
 FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]  # an allow-list: some Pillow decoders (EPS) run other programs
-
-
-def loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, which no other one reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listening(host: str, port: int, least: int = 0, backlog: int | None = None) -> socket.socket:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -27,9 +27,11 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _an_empty_section_is_its_defaults(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        section = isinstance(annotation, type) and issubclass(annotation, Section)
-        return {} if section and value is None else value
+        """So is an empty mapping: nothing stands behind its key."""
+        field = cls.model_fields[info.field_name or ""]
+        kind = field.annotation
+        keyed = get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, Section))
+        return field.get_default(call_default_factory=True) if keyed and value is None else value
 
 
 class Global(Section):

@@ -112,6 +112,12 @@ def test_an_empty_section_inside_another_is_its_defaults(load: Callable[..., Con
     assert load("cache: {distill: {teacher: main}}", "cache.distill=null").cache.distill.teachers == []
 
 
+def test_an_empty_mapping_is_its_default(load: Callable[..., Config]) -> None:
+    config = load("monte_carlo: {dominant: }\ntest_sets: {sets: }\nmain: {arguments: }\nsweep:")
+    assert config == load("")
+    assert set(config.test_sets.sets) == {"DI1", "DI2", "DI3"}
+
+
 def test_cache_threshold_falls_back_on_the_dominant_one(load: Callable[..., Config]) -> None:
     assert load("train_val_split: {dominant_threshold: 0.6}").cache_threshold == 0.6
     assert load("train_val_split: {dominant_threshold: 0.6}", "cache.threshold=0.3").cache_threshold == 0.3

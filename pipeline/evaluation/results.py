@@ -56,7 +56,7 @@ def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
         "simulations": simulations,
         "speed": _fitting(speed, fits),
         "features": bool(_fitting(places, fits)),
-        "stress": _stress(pd.read_csv(stress)) if _fitting(stress, fits) else "",
+        "stress": _stress(found["table"]) if (found := _fitting(stress, fits)) else "",
         "tta": tta,
     }
 
@@ -74,13 +74,16 @@ def layer_files(config: Config) -> list[Path]:
 
 
 def _fitting(file: Path, fits: set[str]) -> dict[str, Any]:
-    """A result, or nothing where there is none or it was made from other models or rules."""
+    """A result, a CSV as its `table`; nothing where there is none or it was made from other models or rules."""
     if not file.is_file():
         return {}
-    first = pd.read_csv(file, nrows=1, dtype={"basis": str}) if file.suffix == ".csv" else None
-    found = read_json(file, "result") if first is None else first.to_dict("records")[0]
+    if file.suffix == ".csv":
+        table = pd.read_csv(file, dtype={"basis": str})
+        found = {"table": table, "basis": table["basis"].iloc[0] if "basis" in table else None}
+    else:
+        found = dict(read_json(file, "result"))
     if found.get("basis") in fits:
-        return dict(found)
+        return found
     log.warning("report    left out, for it was made from other models or thresholds: %s; run its command again", file)
     return {}
 

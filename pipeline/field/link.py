@@ -58,7 +58,7 @@ class Link:
             raise Refused(f"--main {url!r} is no address: {error}") from error
         if "@" in parts.netloc:
             raise Refused("--main takes no user and password; the server's token goes into $OMMATIDIA_TOKEN")
-        if not host or not (secure or (parts.scheme == "http" and _this_machine(host))):
+        if not host or not (secure or (parts.scheme == "http" and loopback(host))):
             raise Refused(f"--main must be https://... (http:// only for this machine), not {url!r}")
         self.url, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -163,7 +163,8 @@ def _said(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-def _this_machine(host: str) -> bool:
+def loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own, which no other one reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

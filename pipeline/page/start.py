@@ -13,7 +13,8 @@ from pipeline.console import Facts, log
 from pipeline.deploy.answering import place
 from pipeline.edge.cascade import load_cascade
 from pipeline.errors import ConfigError
-from pipeline.listening import listening, loopback, url
+from pipeline.field.link import loopback
+from pipeline.listening import listening, url
 
 PAGE = Path(__file__).with_name("main.py")
 UPLOAD_MB = 25  # per photo

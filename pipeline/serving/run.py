@@ -11,8 +11,9 @@ from pipeline.console import Facts, log
 from pipeline.deploy.answering import load
 from pipeline.edge.cascade import Cascade
 from pipeline.errors import ConfigError, DataError
+from pipeline.field.link import loopback
 from pipeline.files import read_json
-from pipeline.listening import listening, loopback, url
+from pipeline.listening import listening, url
 from pipeline.serving.limits import Limits
 
 TOKEN = "OMMATIDIA_TOKEN"
