@@ -31,6 +31,7 @@ from pipeline.sections import (
 )
 from pipeline.sections_pruning import Prune
 from pipeline.sections_region import Region
+from pipeline.sections_report import Report
 from pipeline.sections_training import Cache, Main
 
 
@@ -51,6 +52,7 @@ class Config(Section):
     quantize: Quantize = Quantize()
     route: Route = Route()
     monte_carlo: MonteCarlo = MonteCarlo()
+    report: Report = Report()
     sweep: dict[str, list[Any]] = Field(
         default_factory=dict, description="for train_multiple.py: {key: values}, every combination is an experiment"
     )

@@ -22,12 +22,12 @@ COLOURS = (GREEN, RED, "#2f5d8a", "#b8860b", "#6b4c9a", "#444444", "#1f9e9e", "#
 GRID = np.linspace(0, 1, 201)
 
 
-def curves(judged: Judged, path: Path) -> pd.DataFrame:
+def curves(judged: Judged, path: Path, named: Sequence[str] = ()) -> pd.DataFrame:
     """Precision-recall and ROC curve of each species from its scores; returns species, support, average_precision, roc_auc.
 
-    All species are thin lines, their mean is bold, and the five of least average precision are named; dashed: all pairs of
-    a photo and a species together (micro), with the area under it. Precision is interpolated: the best at this recall or a
-    higher one (Manning et al., 2008, ch. 8.4).
+    All species are thin lines, their mean is bold, and those of `named` with test photos have a colour each, or the five of
+    least average precision where none is named; dashed: all pairs of a photo and a species together (micro), with the area
+    under it. Precision is interpolated: the best at this recall or a higher one (Manning et al., 2008, ch. 8.4).
     """
     assert judged.probabilities is not None
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6))
@@ -43,11 +43,12 @@ def curves(judged: Judged, path: Path) -> pd.DataFrame:
         rows.append((name, int(of.sum()), average_precision_score(of, p), roc_auc_score(of, p)))
     found = pd.DataFrame(rows, columns=["species", "support", "average_precision", "roc_auc"])
     found = found.sort_values("average_precision", kind="stable").reset_index(drop=True)
-    worst = found["species"].head(5).tolist() if len(found) > 5 else found["species"].tolist()
+    asked = [name for name in named if name in lines]
+    coloured = asked or found["species"].head(5).tolist()
     for axes, k in ((left, 0), (right, 1)):
         for pair in lines.values():
             axes.plot(GRID, pair[k], color="0.8", linewidth=0.5)
-        for name, colour in zip(worst, COLOURS[1:], strict=False):
+        for name, colour in zip(coloured, COLOURS[1:], strict=False):
             axes.plot(GRID, lines[name][k], color=colour, linewidth=1.3, label=name)
         if lines:
             axes.plot(
@@ -69,9 +70,8 @@ def curves(judged: Judged, path: Path) -> pd.DataFrame:
     left.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     right.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title="ROC")
     if lines:
-        right.legend(
-            loc="lower right", fontsize=8, title="species of least average precision" if len(found) > 5 else None
-        )
+        title = None if asked or len(found) <= 5 else "species of least average precision"
+        right.legend(loc="lower right", fontsize=8, title=title)
     figure.suptitle(f"One species against the rest, from scores: {len(found)} species with test photos")
     figure.tight_layout()
     save(figure, path)

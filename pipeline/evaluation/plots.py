@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
@@ -17,9 +18,12 @@ from pipeline.edge.rule import Rule
 from pipeline.evaluation.monte_carlo import NORMAL_95, runs_enough
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Routed, Rules, at, route, truth_ids
+from pipeline.evaluation.scores import Floats, Ids
+from pipeline.labels import LabelSpace
 
 GREEN, RED = "#3b7a57", "#b3412c"
 SHOWN = 40  # species per picture
+NAMED = 400  # labels of a whole confusion up to which they have names and numbers: a picture of 8,000 px
 PICTURES = ("accuracy_against_communication.png", "f1_per_species.png", "confusion.png", "stages.png")
 
 
@@ -29,7 +33,7 @@ def draw(folder: Path, tables: list[Predictions], chosen: Rules, routed: Routed)
     test = [table.part("test") for table in tables]
     trade_off([table.part("val") for table in tables], test, chosen, trade)
     truth = truth_ids(test[0].rows["species"].tolist(), routed.labels)
-    worst_and_best(truth, routed, species)
+    worst_and_best(truth, routed.answers, routed.labels, "the cascade", species)
     confusion(truth, routed, matrix)
     flow(test, routed, truth, stages)
 
@@ -64,14 +68,14 @@ def _point(tables: list[Predictions], rules: Rules) -> tuple[float, float]:
     return float(left.mean()), float((routed.answers == truth).mean())
 
 
-def worst_and_best(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
-    """F1 of each species with test photos, worst at the top; long lists show the worst and the best."""
+def worst_and_best(truth: Ids, answers: Ids, labels: LabelSpace, system: str, path: Path) -> None:
+    """F1 of each label with test photos, worst at the top; long lists show the worst and the best."""
     ids = np.unique(truth[truth >= 0])
-    hit = np.array([((truth == i) & (routed.answers == i)).sum() for i in ids])
-    both = np.array([(truth == i).sum() + (routed.answers == i).sum() for i in ids])
+    hit = np.array([((truth == i) & (answers == i)).sum() for i in ids])
+    both = np.array([(truth == i).sum() + (answers == i).sum() for i in ids])
     f1 = 2 * hit / both
     order = np.argsort(f1, kind="stable")
-    rows = [(f"{routed.labels.names[ids[i]]} (n={(truth == ids[i]).sum()})", f1[i], f" {f1[i]:.2f}") for i in order]
+    rows = [(f"{labels.names[ids[i]]} (n={(truth == ids[i]).sum()})", f1[i], f" {f1[i]:.2f}") for i in order]
     if len(rows) > SHOWN:
         rows = [*rows[: SHOWN - 10], (f"({len(rows) - SHOWN} species between)", 0.0, ""), *rows[-10:]]
     names, values, texts = zip(*rows, strict=True)
@@ -83,7 +87,7 @@ def worst_and_best(truth: NDArray[np.int64], routed: Routed, path: Path) -> None
     axes.set_xlim(0, 1.08)
     axes.tick_params(axis="y", labelsize=7)
     shown = f"the {SHOWN - 10} worst and 10 best of {len(ids)}" if len(ids) > SHOWN else f"all {len(ids)}"
-    axes.set(xlabel="F1 of the cascade on test (n: test photos; red: below 0.5)", title=f"F1 per species: {shown}")
+    axes.set(xlabel=f"F1 of {system} on test (n: test photos; red: below 0.5)", title=f"F1 per species: {shown}")
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
@@ -171,26 +175,31 @@ def convergence(runs: pd.DataFrame, means: Mapping[str, float], within: float, p
 
 
 def whole_confusion(matrix: pd.DataFrame, title: str, path: Path) -> None:
-    """Row-percent confusion of every label that occurs; every cell from 1 % on with its number."""
+    """Row-percent confusion of every label that occurs; every cell from 1 % on with its number. More than NAMED
+    labels make a small picture without names and numbers."""
     kept = matrix.index[(matrix.sum(axis=1) + matrix.sum(axis=0)) > 0]
     counts = matrix.loc[kept, kept].to_numpy()
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 3.0 + 0.17 * len(kept)
+    side = 3.0 + 0.17 * len(kept) if len(kept) <= NAMED else 12.0
     figure, axes = plt.subplots(figsize=(side, side))
     axes.imshow(percent, cmap="Greens", norm=PowerNorm(0.5, 0, 100))
+    axes.set(xlabel="answer", ylabel="truth (photos)")
+    axes.set_title(f"Where the photos went, % of each row: {title}", fontsize=11)
+    if len(kept) <= NAMED:
+        _name_cells(axes, percent, kept.tolist(), counts.sum(axis=1))
+    save(figure, path)
+
+
+def _name_cells(axes: Axes, percent: Floats, names: list[str], photos: Ids) -> None:
+    """Names and photos of the labels, numbers and a grid."""
     for i, j in zip(*np.nonzero(percent >= 1), strict=True):
         colour = ("white" if percent[i, j] > 35 else "black") if i == j else RED
         axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", fontsize=5, color=colour)
-    size = 6 if len(kept) > 20 else 8
-    axes.set_xticks(range(len(kept)), kept, rotation=90, fontsize=size)
-    axes.set_yticks(
-        range(len(kept)), [f"{n} ({c:,})" for n, c in zip(kept, counts.sum(axis=1), strict=True)], fontsize=size
-    )
+    every, size = np.arange(len(names)), 6 if len(names) > 20 else 8
+    axes.set_xticks(every, names, rotation=90, fontsize=size)
+    axes.set_yticks(every, [f"{n} ({c:,})" for n, c in zip(names, photos, strict=True)], fontsize=size)
     axes.xaxis.set_ticks_position("top")
-    axes.set_xticks(np.arange(len(kept)) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(kept)) - 0.5, minor=True)
+    axes.set_xticks(every - 0.5, minor=True)
+    axes.set_yticks(every - 0.5, minor=True)
     axes.grid(which="minor", color="0.93", linewidth=0.4)
     axes.tick_params(which="minor", length=0)
-    axes.set(xlabel="answer", ylabel="truth (photos)")
-    axes.set_title(f"Where the photos went, % of each row: {title}", fontsize=11)
-    save(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import charts, facts, figures, plots, posthoc, results, scenarios
 from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Rules, route
-from pipeline.evaluation.run import evaluation_stamp
-from pipeline.evaluation.tables import confusion, judge, judge_cascade
+from pipeline.evaluation.run import evaluation_stamp, variant
+from pipeline.evaluation.tables import Judged, confusion, judge, judge_cascade
 from pipeline.files import Stamp, read_json, run_once, sha256, write_csv, write_text
 from pipeline.pages import embedded, markdown, render
 
@@ -110,10 +111,29 @@ def _make(
     ece = {name: both[precision]["ece"] for name, both in metrics["models"].items()}
     charts.calibration(systems, {**ece, "cascade": metrics["cascade"][precision]["ece"]}, drawings / "calibration.png")
     charts.thresholds(test, rules, drawings / "thresholds.png")
-    write_csv(folder / "curves.csv", charts.curves(systems[test[-1].name], drawings / "curves.png"))
+    write_csv(
+        folder / "curves.csv", named_curves(config.report.curves, test[-1].name, systems, drawings / "curves.png")
+    )
     plots.whole_confusion(confusion(systems["cascade"]), "cascade", drawings / "confusion_all.png")
+    for table in test:
+        one, place = systems[table.name], folder / variant(table.name, precision)
+        plots.worst_and_best(one.truth, one.answers, one.labels, table.name, place / "class_f1_scores.png")
+        plots.whole_confusion(confusion(one), table.name, place / "confusion_matrix.png")
     charts.pareto(figures.speeds(metrics), drawings / "pareto.png")
     return pd.DataFrame() if test[-1].labels.has_other else _fold(config, manifest, test), other_days
+
+
+def named_curves(named: list[str], last: str, systems: dict[str, Judged], path: Path) -> pd.DataFrame:
+    """charts.curves of the last stage; a name that is none of its labels is a ConfigError, one without photos is told."""
+    judged = systems[last]
+    if foreign := [name for name in named if name not in judged.labels.names]:
+        near = get_close_matches(foreign[0], judged.labels.names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"report.curves: {last} does not know {foreign[0]!r}{hint}")
+    found = charts.curves(judged, path, named)
+    if absent := [name for name in named if name not in found["species"].tolist()]:
+        log.warning("report    no curve of %s: no test photo is of it", ", ".join(absent))
+    return found
 
 
 def _fold(config: Config, manifest: Manifest, test: list[Predictions]) -> pd.DataFrame:

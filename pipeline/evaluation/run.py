@@ -62,7 +62,7 @@ def evaluation_stamp(config: Config) -> Stamp:
         "format": FORMAT_VERSION,
     }
     folder = config.output / "evaluation"
-    judged = [*(_variant(name, precision) for name in names for precision in PRECISIONS), "cascade"]
+    judged = [*(variant(name, precision) for name in names for precision in PRECISIONS), "cascade"]
     reports = [folder / f"report_{name}.csv" for name in judged]
     details = [folder / name / table for name in judged for table in TABLES]
     pictures = [folder / "plots" / name for name in plots.PICTURES]
@@ -70,7 +70,8 @@ def evaluation_stamp(config: Config) -> Stamp:
     return Stamp(config.output / ".stamps" / "eval.json", inputs, outputs)
 
 
-def _variant(name: str, precision: str) -> str:
+def variant(name: str, precision: str) -> str:
+    """Name of a model's tables and pictures in this precision."""
     return f"{name}{'.int8' if precision == 'int8' else ''}"
 
 
@@ -121,7 +122,7 @@ def _model(
         "sha256": sha256(file),
         "infer_ms": float(table.rows["infer_ms"].median()),
     }
-    _write(manifest, judged, folder, _variant(table.name, precision))
+    _write(manifest, judged, folder, variant(table.name, precision))
     return figures
 
 

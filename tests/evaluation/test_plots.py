@@ -77,6 +77,13 @@ def colours(path: Path) -> int:
         return len(image.convert("RGB").getcolors(1 << 24) or [])
 
 
+def test_the_whole_confusion_of_very_many_labels_is_no_larger_than_a_machine_can_draw(tmp_path: Path) -> None:
+    names = [f"species {i}" for i in range(2000)]
+    plots.whole_confusion(pd.DataFrame(np.eye(2000, dtype=int), names, names), "title", tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.width < 2000
+
+
 @pytest.mark.parametrize("labels", [2, 144])
 def test_the_whole_confusion_is_as_large_as_its_labels_need(tmp_path: Path, labels: int) -> None:
     rng = np.random.default_rng(0)
@@ -161,6 +168,24 @@ def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:
         assert found.loc[name, "roc_auc"] == pytest.approx(roc_auc_score(judged.truth == i, p))
     assert found["average_precision"].is_monotonic_increasing
     assert colours(tmp_path / "x.png") > 10
+
+
+def test_curves_of_named_species_have_the_colours(shown: list[Figure]) -> None:
+    judged = judge(experiment(8, 200)[1].part("test"))
+    names = [judged.labels.names[i] for i in (7, 2)]
+    charts.curves(judged, Path(), [*names, "no species"])
+    charts.curves(judged, Path(), ["no species"])
+    of_named, of_worst = ([text.get_text() for text in one.axes[1].get_legend().texts] for one in shown)
+    assert of_named == [*names, "mean of the species"]
+    assert len(of_worst) == 6
+
+
+def test_f1_of_one_model_says_whose_it_is(shown: list[Figure]) -> None:
+    judged = judge(experiment(6, 200)[0].part("test"))
+    plots.worst_and_best(judged.truth, judged.answers, judged.labels, "cache_0.5_0", Path())
+    (axes,) = shown[0].axes
+    assert axes.get_xlabel().startswith("F1 of cache_0.5_0 on test")
+    assert {label.get_text().rpartition(" (")[0] for label in axes.get_yticklabels()} == set(judged.labels.names)
 
 
 def test_curves_of_a_single_species(tmp_path: Path) -> None:

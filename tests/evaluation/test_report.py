@@ -19,15 +19,16 @@ from toy import Experiment
 
 from pipeline.config import Config
 from pipeline.dataset.manifest import learnt_manifest
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.channels import draw
 from pipeline.evaluation.experiment import basis, chosen
 from pipeline.evaluation.facts import of_data
 from pipeline.evaluation.predict import predict_stages
-from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report import named_curves, write_report
 from pipeline.evaluation.results import layer_pictures, of_results
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.tables import judge
 from pipeline.pages import render, thumbnail
 
 from .tables import table
@@ -119,6 +120,35 @@ def test_reports_of_other_days_are_tables_too(reported: Experiment) -> None:
     folder = reported.config().output / "evaluation"
     for name in ("scenarios", "posthoc", "posthoc_trained", "curves"):
         assert len((folder / f"{name}.csv").read_text().splitlines()) >= 2
+
+
+def test_each_model_alone_has_its_pictures(reported: Experiment) -> None:
+    folder = reported.config().output / "evaluation"
+    for model in ("main", "cache_0.5_0"):
+        for name in ("confusion_matrix.png", "class_f1_scores.png"):
+            with Image.open(folder / f"{model}.int8" / name) as image:
+                assert image.width > 200
+
+
+def test_species_whose_curves_are_asked_for_must_be_known(reported: Experiment, tmp_path: Path) -> None:
+    copy = reported.copy(tmp_path / "root")
+    picture = copy.config().output / "evaluation" / "plots" / "curves.png"
+    before = picture.read_bytes()
+    hint = "main does not know 'Apis melifera'; did you mean Apis mellifera"
+    with pytest.raises(ConfigError, match=f"report.curves: {hint}"):
+        write_report(copy.config("report.curves=[Apis melifera]"))
+    assert picture.read_bytes() == before
+    write_report(copy.config("report.curves=[Apis mellifera]"))
+    assert picture.read_bytes() != before
+
+
+def test_species_without_a_test_photo_has_no_curve_and_that_is_told(
+    tmp_path: Path, lines: Callable[[], list[str]]
+) -> None:
+    judged = judge(table(["bee", "bee", "fly"], np.eye(3), ["bee", "fly", "moth"]))
+    found = named_curves(["fly", "moth"], "main", {"main": judged}, tmp_path / "curves.png")
+    assert set(found["species"]) == {"bee", "fly"}
+    assert lines() == ["report    no curve of moth: no test photo is of it"]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no headless browser here")
