@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.console import log, progress
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.errors import UnreadableImage
 from pipeline.explaining.figure import draw
 from pipeline.explaining.kept import once
@@ -31,7 +31,7 @@ def explain(
     subjects = load_subjects(config, models)
     if target is not None:
         check_target(subjects, target)
-    manifest = experiment_manifest(config)
+    manifest = learnt_manifest(config)
     photos = photos_to_explain(config, manifest, images)
     truth = {
         (manifest.root / path).resolve(): str(species)

@@ -16,7 +16,7 @@ from sklearn.decomposition import NMF
 
 from pipeline.config import Config
 from pipeline.console import log, progress
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.dataset.plots import save
 from pipeline.edge.errors import UnreadableImage
 from pipeline.errors import ConfigError
@@ -72,7 +72,7 @@ def explain_groups(config: Config, images: Sequence[str], models: Sequence[str],
     output/<experiment>/explanations/. Returns how many photos could not be read.
     """
     failed, kind = 0, "groups" if n else "grid"
-    photos = photos_to_explain(config, experiment_manifest(config), images)
+    photos = photos_to_explain(config, learnt_manifest(config), images)
     for subject in load_subjects(config, models):
         name = _layer(subject, layer)
         for photo, path in progress(photos.items(), len(photos), f"{kind} {subject.card.name}"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import Manifest, experiment_manifest
+from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.deploy.answering import place
 from pipeline.edge.cascade import Cascade, load_cascade
 from pipeline.edge.errors import BundleError
@@ -36,7 +36,7 @@ def bundle(folder: Path, packed: str) -> Cascade:
 def known_photos(_config: Config, settings: str) -> Manifest | None:
     """The manifest, where it and some of its photos are on this machine; settings: what it must be read anew for."""
     try:
-        manifest = experiment_manifest(_config)
+        manifest = learnt_manifest(_config)
     except DataError:
         return None
     return manifest if photos.draw(manifest, "train", None, 1, 0) else None

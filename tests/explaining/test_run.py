@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy import Experiment, write_photo
+from toy import RECIPE, Experiment, cache_colours, write_model, write_photo
 
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import experiment_manifest, learnt_manifest
 from pipeline.errors import ModelError
-from pipeline.explaining.figure import overlay
+from pipeline.evaluation.predict import predict_stages
+from pipeline.explaining import run
+from pipeline.explaining.figure import Answer, overlay
 from pipeline.explaining.photos import named, telling_photos
+from pipeline.labels import OTHER, LabelSpace
+from pipeline.models.checkpoint import ModelCard, save_model
+from pipeline.models.registry import build
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["gradcam", "saliency"]
@@ -66,6 +71,29 @@ def test_the_picture_is_the_same_again(experiment: Experiment, monkeypatch: pyte
         )
         found.append((folder / "mine_a.png").read_bytes())
     assert found[0] == found[1]
+
+
+def test_binary_labels_are_the_truth_of_a_binary_model(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = ["--set", "labels.mode=binary", "--set", "route.stages=[main]"]
+    config, names = experiment.config(*binary[1::2]), ("Apis mellifera", OTHER)  # the two labels of the toy's manifest
+    manifest = learnt_manifest(config)
+    write_model(config.models / "main" / "model.onnx", cache_colours(names[0]), data_hash=manifest.hash)
+    card = ModelCard("main", "main", "test_resnet", {}, LabelSpace(names), RECIPE, manifest.hash, config.seed)
+    save_model(config.models / "main", build("test_resnet", 2), card)
+    predict_stages(config, manifest, "fp32")
+    seen: list[tuple[str, Answer]] = []
+
+    def draw(path: Path, title: str, answers: list[Answer]) -> None:
+        seen.append((title, answers[0]))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    monkeypatch.setattr(run, "draw", draw)
+    assert call(["--methods", "saliency", *binary], experiment, monkeypatch) == 0
+    other = manifest.part("test").set_index("species").loc[OTHER, "image_path"].iloc[0]
+    assert call([str(manifest.root / other), "--methods", "saliency", *binary], experiment, monkeypatch) == 0
+    assert {title for title, _ in seen} == {f"true species: {name}" for name in names}
+    assert all(answer.right == (title == f"true species: {answer.label}") for title, answer in seen)
 
 
 def test_without_a_photo_some_of_test_are_shown(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from toy import COLOURS, Experiment, write_photo
 
 from pipeline.config import load_config
+from pipeline.page.main import known_photos
 from pipeline.page.start import PAGE
 
 
@@ -154,6 +155,12 @@ def test_a_test_photo_is_picked_with_its_true_species(packed: Experiment, monkey
     text = everything(sound(page.run()))
     assert "Its true species is *Pieris rapæ*: the answer is **" in text
     assert "Which stage answered, and why" in text
+
+
+def test_the_true_species_of_binary_labels_is_what_a_binary_cascade_answers(packed: Experiment) -> None:
+    manifest = known_photos(packed.config("labels.mode=binary"), "binary")
+    assert manifest is not None
+    assert set(manifest.part("test")["species"]) == {"Apis mellifera", "Other"}  # the two labels of the toy's manifest
 
 
 def test_without_the_photos_there_is_no_grid(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
