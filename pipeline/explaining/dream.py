@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.explaining.network import seeded
+from pipeline.explaining.network import seeded, watched
 from pipeline.models.deployable import Deployable
 
 # activations of a layer (n, c, h, w) and logits (n, labels) -> (n,), to be maximised
@@ -33,9 +33,7 @@ def dream(
     They are optimised as Fourier coefficients of equal weight and in colours that are independent in photos, so that no
     frequency and no colour has an easier way; and moved a little at every step.
     """
-    seen: list[Tensor] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
-    with seeded(seed):
+    with seeded(seed), watched(model, layer) as seen:
         spectrum = (0.01 * torch.randn(n, 3, size, size // 2 + 1, 2)).requires_grad_()
         optimizer = torch.optim.Adam([spectrum], RATE)
         for _ in range(steps):
@@ -44,7 +42,6 @@ def dream(
             optimizer.zero_grad()
             (-objective(seen[0], logits).sum()).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    handle.remove()
     found: NDArray[np.uint8] = (255 * _painted(spectrum.detach(), size)).round().byte().permute(0, 2, 3, 1).numpy()
     return found
 
@@ -67,11 +64,8 @@ def directions(wanted: Tensor) -> Objective:
 
 def activations(model: Deployable, layer: str, photo: NDArray[np.uint8]) -> Tensor:
     """(c, h, w) of one layer on one photo (size, size, 3)."""
-    seen: list[Tensor] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
-    with torch.no_grad():
+    with watched(model, layer) as seen, torch.no_grad():
         model(torch.tensor(photo)[None])
-    handle.remove()
     return seen[0][0]
 
 

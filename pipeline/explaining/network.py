@@ -47,10 +47,12 @@ def outputs(model: Deployable, size: int) -> list[tuple[str, nn.Module, tuple[in
         module.register_forward_hook(lambda module, _, output, name=name: watch(name, module, output))
         for name, module in model.named_modules()
     ]
-    with torch.no_grad():
-        model(torch.zeros(1, size, size, 3))
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, size, size, 3))
+    finally:
+        for handle in handles:
+            handle.remove()
     return seen
 
 
@@ -85,10 +87,23 @@ def seeded(seed: int) -> Iterator[None]:
     """Draws of torch and of numpy's global generator (Captum asks both) follow from the seed; both are put back after."""
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's too, which nothing puts back
         np.random.seed(seed)
-        yield
-    np.random.set_state(state)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+
+
+@contextmanager
+def watched(model: Deployable, layer: str) -> Iterator[list[Tensor]]:
+    """A list to which each pass through the model adds what one layer gives."""
+    seen: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _tokens(shape: tuple[int, ...]) -> bool:

@@ -57,7 +57,8 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
         except UnreadableImage as error:
             return f"{self.paths[index]}: {error}"
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, epoch, index, *([again] if again else [])))
+            # the CPU's generator alone: torch.manual_seed would seed the GPU's too, which nothing puts back
+            torch.default_generator.manual_seed(mix(self.seed, epoch, index, *([again] if again else [])))
             varied = self.augment(photo)
         return torch.from_numpy(np.array(varied)), int(self.labels[index])
 

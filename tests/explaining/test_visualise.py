@@ -16,6 +16,7 @@ from toy import Experiment
 from explaining.conftest import SIZE, Red, blob, subject
 from pipeline.explaining import visualise
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
+from pipeline.explaining.network import outputs, seeded
 from pipeline.explaining.visualise import PLACES, activation_grid, channel_groups
 from pipeline.models.deployable import Deployable
 
@@ -148,3 +149,23 @@ def test_wrong_wishes_are_exit_code_2(
 ) -> None:  # fmt: skip
     assert call(arguments, experiment, monkeypatch) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_an_error_interrupts_is_put_back() -> None:
+    model = awake()
+
+    def fail(*given: object) -> torch.Tensor:
+        raise ValueError("no")
+
+    hooks = lambda: [len(module._forward_hooks) for module in model.modules()]  # noqa: E731
+    before, state, numpys = hooks(), torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match="no"):
+        dream(model, LAYER, fail, 1, SIZE, seed=0, steps=1)
+    with pytest.raises(ValueError, match="no"), seeded(3):
+        fail()
+    assert np.random.get_state()[1].tolist() == numpys  # type: ignore[index, union-attr]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for look in (lambda: activations(model, LAYER, np.zeros((4, 4, 5), np.uint8)), lambda: outputs(model, -1)):
+        with pytest.raises(RuntimeError):
+            look()
+    assert hooks() == before

@@ -52,6 +52,19 @@ def test_workers_do_not_change_the_photos(paths: list[Path]) -> None:
         assert torch.equal(label, other_label)
 
 
+def test_a_photo_seeds_no_generator_but_the_cpus_which_is_put_back(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(5)
+    assert seeded == [5]
+    before = torch.random.get_rng_state()
+    assert photos(paths)[0, 1, 0][0].shape == (32, 32, 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert seeded == [5]
+
+
 def test_order_does_not_change_the_photos(paths: list[Path]) -> None:
     forward = [photos(paths)[0, i, 0][0] for i in range(9)]
     torch.manual_seed(99)
