@@ -12,6 +12,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation.scores import CELLS, Floats, Ids, Sample, score
 
 NORMAL_95 = 1.96  # standard errors on each side of a mean that hold 95 %
+LEAST = 1e-300  # weight of a species whose share of a wild mix is too small for a float: it comes last, but before none
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Day:
         if self.mix is None and self.replacement and not self.every_species and not self.dirichlet:
             return rng.integers(0, len(self.species), self.samples)
         shares = self.shares
+        there = shares > 0
         if self.dirichlet:
-            there = np.flatnonzero(shares)
             shares[there] = rng.dirichlet(self.dirichlet * shares[there])
         weight = (shares / np.maximum(self.photos, 1))[self.species]
         once = self._once(rng) if self.every_species else np.array([], np.int64)
@@ -75,7 +76,8 @@ class Day:
             sums = np.cumsum(weight)
             return np.concatenate([once, np.searchsorted(sums, rng.random(left) * sums[-1], side="right")])
         # weighted, without replacement: the smallest of exponential times (Efraimidis & Spirakis, 2006)
-        times = rng.exponential(size=len(weight)) / np.maximum(weight, np.finfo(float).tiny)
+        times = rng.exponential(size=len(weight)) / np.maximum(weight, LEAST)
+        times[~there[self.species]] = np.inf
         times[once] = np.inf
         return np.concatenate([once, np.argsort(times, kind="stable")[:left]])
 

@@ -140,6 +140,15 @@ def test_a_mix_sets_the_shares_of_the_species_and_treats_photos_of_one_alike() -
     assert shares(Day(TAIL, 50)) == pytest.approx([0.7, 0.2, 0.09, 0.01], abs=0.02)
 
 
+def test_a_wild_mix_without_replacement_draws_no_missing_species_and_no_photo_twice() -> None:
+    mix = np.array([0, 1, 2, 3.0])  # the first species does not come
+    rest = np.flatnonzero(TAIL > 0)
+    for first in (False, True):
+        day = Day(TAIL, len(rest), mix, replacement=False, every_species=first, dirichlet=0.001)
+        for photos in drawn(day, 20):
+            assert sorted(photos.tolist()) == rest.tolist()
+
+
 def test_without_replacement_no_photo_comes_twice() -> None:
     for day in (Day(TAIL, 60, replacement=False), Day(TAIL, 60, np.array([1, 2, 3, 4.0]), False, every_species=True)):
         assert all(len(set(draw.tolist())) == 60 for draw in drawn(day, 30))
