@@ -9,9 +9,10 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def share(part: Floats, whole: Floats) -> Floats:
-    """part / whole, and 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+def share(part: Floats, whole: Floats, nothing: float = 0.0) -> Floats:
+    """part / whole, and `nothing` where the whole is 0."""
+    out = np.full(np.broadcast(part, whole).shape, nothing, np.float64)
+    return np.divide(part, whole, out=out, where=whole > 0)
 
 
 def rates(hit: Floats, support: Floats, said: Floats) -> dict[str, Floats]:
@@ -19,10 +20,10 @@ def rates(hit: Floats, support: Floats, said: Floats) -> dict[str, Floats]:
     return {"precision": share(hit, said), "recall": share(hit, support), "f1": share(2 * hit, support + said)}
 
 
-def macro(values: Floats, support: Floats) -> Floats:
-    """Mean of `values` (..., labels) over the labels that occur in the truth; 0 where none does."""
+def macro(values: Floats, support: Floats, nothing: float = 0.0) -> Floats:
+    """Mean of `values` (..., labels) over the labels that occur in the truth; `nothing` where none does."""
     occurs = support > 0
-    return share((values * occurs).sum(axis=-1), occurs.sum(axis=-1))
+    return share((values * occurs).sum(axis=-1), occurs.sum(axis=-1), nothing)
 
 
 def counts(truth: Ids, answers: Ids, labels: int) -> tuple[Floats, Floats, Floats]:

@@ -41,25 +41,30 @@ class Sample:
             raise DataError("there are no photos to score; the test part is empty")
 
 
-def score(sample: Sample, weights: Floats) -> dict[str, Floats]:
+def score(sample: Sample, weights: Floats, nothing: float = 0.0) -> dict[str, Floats]:
     """Every figure of the sample, per row of weights (how often each photo counts): {name: (rows,)}.
 
-    Macro means are over the labels that occur in the truth; a share of nothing is 0.
+    Macro means are over the labels that occur in the truth; a figure of no photo at all is `nothing`.
     """
     right = (sample.truth == sample.answers) & (sample.truth >= 0)
     columns = [_counts(sample.truth, sample, sample.truth >= 0), _counts(sample.truth, sample, right)]
     columns.append(_counts(sample.answers, sample, (sample.answers >= 0) & (sample.answers < sample.labels)))
     support, hit, said = ((column.T @ weights.T).T for column in columns)
     photos = weights.sum(axis=1)
-    figures = {"accuracy": share(weights @ right, photos), **_means(hit, support, said, np.arange(sample.labels))}
+    figures = {
+        "accuracy": share(weights @ right, photos),
+        **_means(hit, support, said, np.arange(sample.labels), nothing),
+    }
     if sample.other is not None:
         species = np.delete(np.arange(sample.labels), sample.other)
-        figures |= {f"{name}_without_other": value for name, value in _means(hit, support, said, species).items()}
+        figures |= {
+            f"{name}_without_other": value for name, value in _means(hit, support, said, species, nothing).items()
+        }
     for part, labels in sample.parts.items():
-        figures[f"{part}_accuracy"] = share(hit[:, labels].sum(axis=1), support[:, labels].sum(axis=1))
-        figures[f"{part}_macro_f1"] = _means(hit, support, said, labels)["macro_f1"]
+        figures[f"{part}_accuracy"] = share(hit[:, labels].sum(axis=1), support[:, labels].sum(axis=1), nothing)
+        figures[f"{part}_macro_f1"] = _means(hit, support, said, labels, nothing)["macro_f1"]
     for name, (part_of, whole) in sample.ratios.items():
-        figures[name] = share(weights @ part_of.astype(np.float64), weights @ whole.astype(np.float64))
+        figures[name] = share(weights @ part_of.astype(np.float64), weights @ whole.astype(np.float64), nothing)
     if sample.confidence is not None:
         gaps = _bins(sample.confidence, right)
         figures["ece"] = share(np.abs((gaps.T @ weights.T).T).sum(axis=1), photos)
@@ -70,7 +75,8 @@ def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> d
     """Every figure with its 95 % percentile bootstrap interval over photos (Efron & Tibshirani, 1993): <name>, <name>_95.
 
     counts: how often each photo was drawn; a resample takes or leaves a photo with all its draws, because repeated draws
-    of a photo carry no independent information.
+    of a photo carry no independent information. A resample without a photo of what a figure is about is left out of its
+    interval.
     """
     n = len(sample.truth)
     counts = np.ones(n) if counts is None else counts
@@ -79,12 +85,14 @@ def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> d
     drawn: dict[str, list[Floats]] = {name: [] for name in figures}
     for first in range(0, RESAMPLES, rows):
         weights = rng.multinomial(n, np.full(n, 1 / n), min(rows, RESAMPLES - first)) * counts
-        for name, value in score(sample, weights).items():
+        for name, value in score(sample, weights, np.nan).items():
             drawn[name].append(value)
     result: dict[str, Any] = {"photos": n}
     for name, figure in figures.items():
-        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
-        result |= {name: figure, f"{name}_95": [float(low), float(high)]}
+        values = np.concatenate(drawn[name])
+        values = values[~np.isnan(values)]
+        interval = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else [figure, figure]
+        result |= {name: figure, f"{name}_95": interval}
     return result
 
 
@@ -106,10 +114,11 @@ def _bins(confidence: Floats, right: NDArray[np.bool_]) -> csr_array:
     return coo_array((confidence - right, places), shape=(n, CALIBRATION_BINS)).tocsr()
 
 
-def _means(hit: Floats, support: Floats, said: Floats, labels: Ids) -> dict[str, Floats]:
+def _means(hit: Floats, support: Floats, said: Floats, labels: Ids, nothing: float) -> dict[str, Floats]:
     hit, support, said = hit[:, labels], support[:, labels], said[:, labels]
     of = rates(hit, support, said)
     weighted = {
-        f"weighted_{name}": share((value * support).sum(axis=1), support.sum(axis=1)) for name, value in of.items()
+        f"weighted_{name}": share((value * support).sum(axis=1), support.sum(axis=1), nothing)
+        for name, value in of.items()
     }
-    return {**{f"macro_{name}": macro(value, support) for name, value in of.items()}, **weighted}
+    return {**{f"macro_{name}": macro(value, support, nothing) for name, value in of.items()}, **weighted}

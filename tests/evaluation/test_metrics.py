@@ -142,6 +142,16 @@ def test_intervals_hold_the_estimate_and_are_seeded() -> None:
         assert high - low < 0.35
 
 
+def test_resamples_without_a_photo_of_a_figure_are_no_part_of_its_interval() -> None:
+    truth, answers = np.array([0] * 3 + [1] * 97), np.array([0] * 3 + [1] * 97)
+    mine, none = truth == 0, np.zeros(100)
+    ratios = {"stage": (mine, mine), "no stage": (none, none)}
+    figures = headline(truth, answers, space(2), 0, train={"species 0": 5, "species 1": 500}, ratios=ratios)
+    for name in ("stage", "tail_accuracy", "tail_macro_f1"):  # 5 % of the resamples have none of the three photos
+        assert (figures[name], figures[f"{name}_95"]) == (1, [1, 1])
+    assert (figures["no stage"], figures["no stage_95"]) == (0, [0, 0])
+
+
 def test_every_headline_figure_has_its_interval() -> None:
     truth, logits = drawn(1)
     figures = model_figures(truth, logits, space(12, other=True), 0, {"species 1": 5})
