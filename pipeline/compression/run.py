@@ -118,7 +118,7 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
         fp32, int8, export_json, report_json, layers_csv = (scratch / name for name in OUTPUTS)
         photos = load_photos(manifest, some, card.recipe)
         agreement = export(network, card, fp32, photos, settings.parity_tolerance, config.export.batch)
-        judge = _judge(manifest, val, fp32)
+        judge = _judge(_kept(manifest, val, card.recipe, scratch / "val.npy"), val["species"], fp32)
         with prepared(fp32, load_photos(manifest, sample, card.recipe), settings) as ready:
             layers = sensitivity(ready)
             allowed = max(settings.max_drop, 1 / len(val))  # one photo of a small val tells nothing
@@ -130,16 +130,26 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
     _tell(card.name, figures, settings.max_drop)
 
 
-def _judge(manifest: Manifest, rows: pd.DataFrame, fp32: Path) -> Callable[[Path], dict[str, Any]]:
+def _kept(manifest: Manifest, rows: pd.DataFrame, recipe: Recipe, file: Path) -> NDArray[np.uint8]:
+    """Photos as load_photos gives them, kept in a memory-mapped file: each trial of int8 looks at all of them."""
+    photos: NDArray[np.uint8] = np.lib.format.open_memmap(
+        file, "w+", np.uint8, (len(rows), recipe.size, recipe.size, 3)
+    )
+    for start in range(0, len(rows), BATCH):
+        photos[start : start + BATCH] = load_photos(manifest, rows.iloc[start : start + BATCH], recipe)
+    return photos
+
+
+def _judge(photos: NDArray[np.uint8], species: pd.Series[str], fp32: Path) -> Callable[[Path], dict[str, Any]]:
     """Figures of an int8 file beside fp32's on these photos."""
 
     def answers(file: Path) -> NDArray[np.float32]:
         model = Model(file, threads=2)
-        parts = (rows.iloc[start : start + BATCH] for start in range(0, len(rows), BATCH))
-        return np.concatenate([logits(model, load_photos(manifest, part, model.recipe)) for part in parts])
+        starts = range(0, len(photos), BATCH)
+        return np.concatenate([logits(model, photos[start : start + BATCH]) for start in starts])
 
     before = answers(fp32)
-    truth = LabelSpace(Model(fp32).labels).ids(rows["species"].tolist())
+    truth = LabelSpace(Model(fp32).labels).ids(species.tolist())
     return lambda int8: compare(truth, before, answers(int8))
 
 
