@@ -23,7 +23,7 @@ from pipeline.edge.labels import OTHER, label_hash
 from pipeline.edge.model import METADATA_KEY
 from pipeline.edge.recipe import Recipe
 from pipeline.edge.rule import Rule
-from pipeline.evaluation import metrics
+from pipeline.evaluation import metrics, scores
 from pipeline.evaluation.run import evaluate
 from pipeline.files import sha256
 from pipeline.labels import LabelSpace
@@ -176,6 +176,7 @@ def write_evaluated(root: Path) -> Experiment:
     """The same after evaluation, its intervals from few resamples."""
     experiment = write_experiment(root)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "RESAMPLES", 50)
         patch.setattr(metrics, "RESAMPLES", 50)
         evaluate(experiment.config())
     return experiment
