@@ -164,6 +164,9 @@ def test_the_grid_by_the_keyboard_alone(page: Any) -> None:
 
 def test_an_upload_and_its_heat_map_by_the_keyboard_alone(page: Any, tmp_path: Path) -> None:
     """A photo is chosen, and where the model looked is opened and closed, without a mouse."""
+    page.on(
+        "filechooser", lambda _: None
+    )  # from now on dialogs come here; heard of at the key alone, one may come too early
     tab_to(page, "e.closest('[data-testid=stFileUploader]') !== null")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
