@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.console import log, progress
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import decode
-from pipeline.files import Stamp, replacing, run_once
+from pipeline.files import Stamp, alone, replacing, run_once
 
 CHUNK = 64  # photos decoded at a time, and in a record batch
 # a row is a photo: RGB pixels (height, width, 3), or none and why it cannot be read
@@ -63,10 +63,11 @@ def pack(path: Path, photos: Sequence[Path], known: dict[str, Any], decode_side:
 
 def remove_others(place: Path) -> None:
     """Remove what stands beside the folder `place`: the photos of former manifests, which nothing reads any more."""
-    for other in place.parent.glob("*"):
-        if other != place:
-            log.info("pack      removing the photos of a former manifest: %s", other)
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    with alone(place.parent.with_suffix(".lock")):  # members of a sweep do so at the same time
+        for other in place.parent.glob("*"):
+            if other != place:
+                log.info("pack      removing the photos of a former manifest: %s", other)
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
 
 
 def _write(path: Path, photos: Sequence[Path], decode_side: int, side: int) -> None:

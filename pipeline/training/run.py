@@ -218,7 +218,7 @@ def _photos(config: Config, manifest: Manifest, split: str, card: ModelCard, set
 
 def _packed(config: Config, manifest: Manifest, split: str, paths: list[Path], decode_side: int, side: int) -> Packed:
     known = {"manifest": manifest.hash, "split": split}
-    place = config.output / "packed" / manifest.hash
+    place = config.dataset_dir / "packed" / manifest.hash  # the members of a sweep share it
     name = f"{split}_{digest([known, decode_side, side])}.arrow"
 
     def write() -> Packed:

@@ -79,9 +79,15 @@ def test_training_from_large_enough_packed_photos_is_the_same_to_the_bit(
     config = toy(*quick, "experiment=packed", "main.packed=64", "main.workers=1")
     (stored,) = train_role(config, "main")
     assert sha256(plain / "weights.safetensors") == sha256(stored / "weights.safetensors")
-    place = config.output / "packed"
+    place = config.dataset_dir / "packed"
     (former,) = place.iterdir()
     assert len(list(former.glob("*.arrow"))) == 2
+    written = {file: file.stat().st_mtime_ns for file in former.glob("*.arrow")}
+    member = (*quick, "experiment=member", "main.packed=64", f"paths.dataset_dir={config.dataset_dir}")
+    (another,) = train_role(toy(*member), "main")
+    assert sha256(plain / "weights.safetensors") == sha256(another / "weights.safetensors")
+    assert {file: file.stat().st_mtime_ns for file in former.glob("*.arrow")} == written
+    assert not (config.output.with_name("member") / "packed").exists()
     place.joinpath("of_another_manifest").mkdir()
     train_role(toy(*quick, "experiment=packed", "main.packed=64", "global.overwrite=true"), "main")
     assert list(place.iterdir()) == [former]
