@@ -44,7 +44,7 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     manifest = experiment_manifest(config)
     *caches, main = part(predict_stages(config, manifest, config.route.precision), "test")
-    timed = read_json(RESULTS / "cascade.json", "times of the cascade (cascade.py)")["speed"]
+    timed = read_json(arguments.times, "times of the cascade (cascade.py)")["speed"]
     counts = pd.Series({name: n for group in manifest.composition().values() for name, n in group.items()})
     ranking = counts.sort_values(ascending=False, kind="stable").index.tolist()
     size = len(caches[0].labels) - 1
@@ -58,7 +58,7 @@ def work(arguments: argparse.Namespace) -> None:
         print(f"{kind}\n\n{table(result[kind])}\n")
     result["design"] = searched(stand_ins, main, config.route.max_drop)
     print(json.dumps({"design": result["design"]}))
-    write_json(RESULTS / "caches.json", result)
+    write_json(arguments.out, result)
 
 
 def searched(caches: Sequence[Predictions], main: Predictions, max_drop: float) -> dict[str, Any]:
@@ -145,4 +145,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(work, parser(__doc__ or "", EXAMPLES).parse_args()))
+    options = parser(__doc__ or "", EXAMPLES)
+    options.add_argument("--times", type=Path, default=RESULTS / "cascade.json", help="what cascade.py measured")
+    options.add_argument("--out", type=Path, default=RESULTS / "caches.json")
+    sys.exit(run(work, options.parse_args()))

@@ -58,6 +58,7 @@ def main() -> None:
     arguments.add_argument("--photos", type=int, default=200, help="test photos to time (default 200)")
     arguments.add_argument("--large", type=int, default=20, help="of them as 12-megapixel JPEGs (default 20)")
     arguments.add_argument("--larger", type=int, default=0, help="of them with a ConvNeXt-Large too (default 0)")
+    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "cascade.json")
     arguments.add_argument("--many", type=int, default=10_000, help="photos for the long run (default 10,000)")
     given = arguments.parse_args()
     config = load_config(given.config, given.overrides)
@@ -97,7 +98,7 @@ def main() -> None:
     shutil.copytree(bundle(config), folder)
     result["one_file"] = one_file(folder, given.work / "cascade.onnx", photos)
     result["runtime"] = runtime(folder, photos, given.work, given.many)
-    write_json(ROOT / "benchmarks" / "results" / "cascade.json", result)
+    write_json(given.out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -18,7 +18,7 @@ from pipeline.evaluation.sweep import THRESHOLDS, Sweep, place, right_answers, s
 KEEP = 200  # orders of a length that are made longer; all of them while there are no more, so short designs are exact
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: arrays have no one equality
 class Candidate:
     """A trained model on the photos that design: its answers, and what it costs in ms (medians)."""
 
@@ -31,7 +31,7 @@ class Candidate:
     decode: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
     """Caches in order before the main model, and what each threshold gives."""
 

@@ -90,6 +90,12 @@ def test_two_caches_that_pay_only_together_are_found() -> None:
     assert {len(one.caches) for one, _ in front(search([first, second], main, 1.0))} == {2}
 
 
+def test_caches_of_one_name_are_told_apart() -> None:
+    first, second, main = candidates(pair(2, n=50, caches=2), [Rule()] * 3)
+    found = search([first, replace(second, name=first.name)], main, 0.0)
+    assert sorted(len(one.caches) for one in found) == [0, 1, 1, 2, 2]
+
+
 def test_perfect_routing_is_a_bound_of_every_design() -> None:
     tables = pair(4, n=400, caches=2)
     tables[-1].rows["infer_ms"] = 50.0
