@@ -17,6 +17,7 @@ from pipeline.files import read_json, write_json
 
 UNPACKED = ".unpacked.json"  # in the folder: size and time of change of the archive
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
+MAC = "__MACOSX/"  # where Macs put what else they know of each file
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER = 4 << 30  # bytes; the largest annotation file of iNaturalist 2021 has less than 2 GB
 MAX_TOTAL = 1 << 40  # bytes; the train photos of iNaturalist 2021 have 224 GB
@@ -99,6 +100,8 @@ def extract(archive: Path, take: Take, wanted: Collection[str] | None = None) ->
                     return
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _damaged(archive, error) from error
+    except RuntimeError as error:  # of zipfile: a password, or a compression that Python does not know
+        raise DataError(f"{archive} cannot be unpacked ({error}); unpack it yourself and name the folder") from error
     except OSError as error:
         if error.errno is not None:
             raise  # the disk, not the archive
@@ -139,7 +142,7 @@ def _zip(archive: Path) -> Iterator[tuple[Member, IO[bytes]]]:
     with zipfile.ZipFile(archive) as zipped:
         for entry in zipped.infolist():
             name = _checked(entry.filename, archive)
-            if entry.is_dir():
+            if entry.is_dir() or name.startswith(MAC):
                 continue
             if entry.external_attr >> 28 not in (0, 0o10):  # the file type of Unix: 0o10 is a regular file
                 raise DataError(

@@ -72,6 +72,31 @@ def test_a_folder_of_the_archive_s_name_that_was_not_made_from_it_is_left_alone(
     assert (tmp_path / "set/mine.jpg").read_bytes() == b"mine"
 
 
+def test_what_a_mac_adds_to_a_zip_is_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as zipped:
+        for name in ("photos/Aves/a/1.jpg", "__MACOSX/photos/Aves/a/._1.jpg", "__MACOSX/._photos"):
+            zipped.writestr(name, b"one")
+    assert unpack(tmp_path / "set.zip") == tmp_path / "set" / "photos"
+    assert not (tmp_path / "set" / "__MACOSX").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "reason"), [((6, b"\x01"), "password required"), ((8, b"\x61"), "compression method is not supported")]
+)
+def test_a_zip_that_python_cannot_unpack_says_why(tmp_path: Path, patch: tuple[int, bytes], reason: str) -> None:
+    path, (offset, value) = tmp_path / "set.zip", patch
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("1.jpg", b"one")
+    data = bytearray(path.read_bytes())
+    central = data.index(b"PK\x01\x02")
+    for place in (offset, central + offset + 2):  # the fields in both headers
+        data[place : place + 1] = value
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"set.zip cannot be unpacked .*{reason}.*unpack it yourself"):
+        unpack(path)
+    assert not (tmp_path / "set").exists()
+
+
 def test_zip_arrives_whole(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as zipped:
         zipped.writestr("x/1.jpg", b"one")
