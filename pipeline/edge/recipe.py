@@ -16,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UnreadableImage
 
-MAX_PIXELS = 200_000_000  # 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.6 GB as RGB)
+# 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.8 GB: Pillow keeps 4 bytes a pixel)
+MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice its limit and warns below; its own one is 179 MP
 
 Geometry = tuple[int, float, str]
@@ -72,16 +73,19 @@ def decode(
     """Open a photo as upright 8-bit RGB; raises UnreadableImage for whatever is not a whole, sane picture.
 
     Grey, palette, CMYK and 16-bit pictures are converted, transparency becomes white, the EXIF orientation is applied.
-    decode_side: see Recipe. formats: those of Pillow's to try, none: all.
+    decode_side: see Recipe. max_pixels: half as many for a picture that is transparent, 16-bit or CMYK. formats: those
+    of Pillow's to try, none: all.
     """
-    too_large = f"more than the limit of {max_pixels / 1e6:.0f} megapixels"
+    too_large = "more than the limit of {:.0f} megapixels".format
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below counts
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
                 width, height = image.size
+                # the others are there twice while they are converted
+                max_pixels //= 1 if image.mode in ("1", "L", "P", "RGB") and "transparency" not in image.info else 2
                 if width * height > max_pixels:
-                    raise UnreadableImage(f"{width} x {height} px: {too_large}")
+                    raise UnreadableImage(f"{width} x {height} px: {too_large(max_pixels / 1e6)}")
                 if decode_side and image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as some cameras write
                     scale = max(1.0, min(width, height) / decode_side)
                     image.draft("RGB", (int(width / scale), int(height / scale)))
@@ -90,7 +94,7 @@ def decode(
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(too_large) from error
+        raise UnreadableImage(too_large(max_pixels / 1e6)) from error
     except FileNotFoundError as error:
         raise UnreadableImage("no such file") from error
     except UnidentifiedImageError as error:
@@ -102,12 +106,13 @@ def decode(
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values: NDArray[np.float32] = np.asarray(image, dtype=np.float32)
-        values = values / np.float32(257) if values.max(initial=0) > 255 else values  # 65535 -> 255
-        return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        values: NDArray[np.float32] = np.array(image, dtype=np.float32)
+        values /= np.float32(257 if values.max(initial=0) > 255 else 1)  # 65535 -> 255
+        return Image.fromarray(values.clip(0, 255, out=values).round(out=values).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        white, above = Image.new("RGB", image.size, "white"), image if image.mode == "RGBA" else image.convert("RGBA")
+        white.paste(above, mask=above)
+        return white
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 

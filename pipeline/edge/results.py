@@ -34,8 +34,7 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
         yield set(), lambda answer: print(_line(answer, told), flush=True), told
         return
     row = _cells if path.suffix == ".csv" else _json
-    before, synced = _mend(path), time.monotonic()
-    told["failed before"] = list(before.values()).count("failed")
+    (done, told["failed before"]), synced = _mend(path), time.monotonic()
     with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
 
         def write(answer: Answer) -> None:
@@ -50,43 +49,36 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
         if path.suffix == ".csv" and not file.tell():
             file.write(_csv(COLUMNS))
         try:
-            yield set(before), write, told
+            yield done, write, told
         finally:
             file.flush()
             os.fsync(file.fileno())
 
 
-def _mend(path: Path) -> dict[str, str]:
-    """Cut off an unfinished last line; returns the status by key. A file that holds no results is left untouched
-    (BundleError)."""
+def _mend(path: Path) -> tuple[set[str], int]:
+    """Cut off an unfinished last line; keys of the rows, and how many had failed, without holding the file in memory. A
+    file that holds no results is left untouched (BundleError)."""
+    table = path.suffix == ".csv"
+    begin = (_csv(COLUMNS).strip() if table else '{"path": ').encode()
+    done, failed, whole = set(), 0, 0
     with path.open("ab+") as file:
         file.seek(0)
-        lines = (written := file.read()).splitlines(keepends=True)
-        while lines and (not lines[-1].endswith(b"\n") or b"\0" in lines[-1]):  # a power cut may leave zeros
-            lines.pop()
-        whole = sum(map(len, lines))
-        begin, rest = _begin(path).encode(), written[whole:].strip(b"\0")
         try:
-            if not lines and rest[: len(begin)] != begin[: len(rest)]:
-                raise ValueError("another beginning")
-            done = _statuses(path, [line.decode() for line in lines])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            for line in file:
+                start = line.strip(b"\0")[: len(begin)]
+                if not whole and start != begin[: len(start)]:
+                    raise ValueError("another beginning")
+                if b"\0" in line or not line.endswith(b"\n"):  # a power cut may leave zeros
+                    break
+                if whole or not table:
+                    row = next(csv.DictReader([line.decode()], COLUMNS), {}) if table else json.loads(line)
+                    done.add(key(row["path"]))
+                    failed += row["status"] == "failed"
+                whole += len(line)
+        except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
         file.truncate(whole)
-    return done
-
-
-def _begin(path: Path) -> str:
-    return _csv(COLUMNS) if path.suffix == ".csv" else '{"path": '
-
-
-def _statuses(path: Path, rows: list[str]) -> dict[str, str]:
-    if path.suffix != ".csv":
-        return {key(row["path"]): row["status"] for row in map(json.loads, rows)}
-    head, *cells = csv.reader(rows) if rows else [list(COLUMNS)]
-    if tuple(head) != COLUMNS:
-        raise ValueError("other columns")
-    return {row[0]: row[1] for row in cells}
+    return done, failed
 
 
 def _line(answer: Answer, told: dict[str, int]) -> str:

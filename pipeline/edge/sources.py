@@ -38,11 +38,14 @@ def listed(name: str) -> Iterator[Path]:
 
 
 def watched(given: list[str], seconds: float) -> Iterator[Path]:
-    """Photos in the folders at every look, for ever; one that is still being written waits for the next look."""
+    """Each photo in the folders once, for ever; one that is still being written waits for the next look."""
     before: dict[Path, tuple[int, int]] = {}
+    told: set[Path] = set()
     while True:
-        now = {path: state(path) for path in find(given)}
-        yield from (path for path, seen in now.items() if before.get(path) == seen != GONE)
+        now = {path: state(path) for path in find(given) if path not in told}
+        still = [path for path, seen in now.items() if before.get(path) == seen != GONE]
+        told.update(still)
+        yield from still
         before = now
         time.sleep(seconds)
 
@@ -72,8 +75,10 @@ def camera(folder: Path, seconds: float) -> Iterator[Path]:
                     raise
                 yield path
                 time.sleep(seconds)
-    except ModuleNotFoundError as error:
-        raise BundleError("the camera needs picamera2; run: sudo apt install python3-picamera2") from error
+    except (ImportError, ValueError) as error:  # ValueError: the system's simplejpeg was built for an older numpy
+        missing = isinstance(error, ModuleNotFoundError)
+        fix = "sudo apt install python3-picamera2" if missing else "pip install --force-reinstall --no-deps simplejpeg"
+        raise BundleError(f"the camera needs picamera2 ({error}); run: {fix}") from error
     # what picamera2 raises where there is no camera (any more)
     except (RuntimeError, IndexError, TimeoutError) as error:
         raise BundleError(f"the camera does not answer ({error!r}); check its cable, then start again") from error

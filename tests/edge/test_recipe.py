@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -173,6 +175,33 @@ def test_huge_png_is_refused_from_its_header() -> None:
 def test_a_lower_limit_names_the_size() -> None:
     with pytest.raises(UnreadableImage, match="2000 x 1000 px: more than the limit of 1 megapixels"):
         decode(png_header(2000, 1000), max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16"])
+def test_pictures_that_take_twice_the_memory_have_half_the_limit(mode: str) -> None:
+    data = encoded(Image.new(mode, (1000, 600)))
+    assert decode(data, max_pixels=1_200_000).size == (1000, 600)
+    with pytest.raises(UnreadableImage, match="1000 x 600 px: more than the limit of 1 megapixels"):
+        decode(data, max_pixels=1_199_998)
+
+
+DECODES = """
+import resource, sys
+from pathlib import Path
+from pipeline.edge.recipe import decode
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+width, height = decode(Path(sys.argv[1])).size
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (width * height))
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16"])
+def test_a_decoded_picture_takes_at_most_ten_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4000, 4000)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-c", DECODES, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 10
 
 
 def test_the_largest_cameras_are_below_the_limit() -> None:

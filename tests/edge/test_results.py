@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from toy import write_photo
 
+from pipeline.edge.cascade import Answer
 from pipeline.edge.classify import main
+from pipeline.edge.results import results
 
 from .calls import APIS, json_of, process, rows_of
 
@@ -59,6 +62,24 @@ def test_a_file_of_something_else_is_not_touched(
     assert out.read_text() == text
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_long_file_is_read_row_by_row(tmp_path: Path, kind: str) -> None:
+    """What is kept of it are the photos' paths."""
+    out, candidates = tmp_path / f"r.{kind}", [("a species " * 20, 0.1)] * 5
+    with results(out) as (_, write, _):
+        write(Answer(path="0", topk=candidates))
+    row = out.read_text().splitlines(keepends=True)[-1]
+    with out.open("a") as file:
+        for i in range(1, 5000):
+            file.write(row.replace("0", str(i), 1) if kind == "csv" else row.replace('"0"', f'"{i}"', 1))
+    tracemalloc.start()
+    with results(out) as (done, _, told):
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(done), told["failed before"]) == (5000, 0)
+    assert peak < out.stat().st_size / 4
+
+
 @pytest.mark.parametrize("reason", [PermissionError(13, "Permission denied"), OSError(28, "No space left on device")])
 def test_a_results_file_that_cannot_be_written(
     packed: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -75,7 +96,9 @@ def test_a_results_file_that_cannot_be_written(
 FULL = """
 import resource, signal, sys
 from pathlib import Path
+from pipeline.edge.cascade import Answer
 from pipeline.edge.classify import main
+from pipeline.edge.results import results
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
