@@ -26,7 +26,7 @@ def work(arguments: argparse.Namespace) -> Facts:
     start = configuration(arguments)
     from pipeline.wizard import create_config
 
-    create_config(start, arguments.file, None if arguments.yes else input, arguments.overwrite)
+    create_config(start, arguments.file, None if arguments.yes else input, arguments.overwrite, arguments.overrides)
     return {"config": arguments.file}
 
 

@@ -65,7 +65,9 @@ class Paths(Section):
 class WebCrawl(Section):
     total_pages: int = Field(104, gt=0, description="upper limit; the crawl ends by itself after the last page")
     base_url: str = Field(
-        "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=", pattern="^https?://"
+        "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=",
+        pattern="^(https?://|$)",
+        description="address of a check list of iNaturalist, up to the page's number; for region.source check_list",
     )
     delay_between_requests: float = Field(1.0, gt=0, description="seconds, to any server of a region's source")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,23 @@ KEYS = (
 )  # fmt: skip
 
 
-def create_config(start: Config, path: Path, ask: Callable[[str], str] | None, overwrite: bool = False) -> Config:
-    """Write a configuration to `path`; returns it. Its values are those of `start`, but for the answers.
+def create_config(
+    start: Config,
+    path: Path,
+    ask: Callable[[str], str] | None,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """Write a configuration to `path`; returns it. Its values are those of `start`, but for the answers and for what is
+    of one region alone.
 
     ask: shows a prompt and returns the line that was typed; None takes every default. The experiment's name is the
     file's. A file that is there is an error unless overwrite; nothing is written when the questions are broken off.
+    overrides: KEY=VALUE that `start` was given; these stay.
     """
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} is there already; give another name, or --overwrite to replace it")
-    config = Config.model_validate({**start.dump(), "experiment": ""})
+    config = _of_another_region(start, path.stem, overrides)
     with replacing(path) as temporary:  # before the questions, so that a folder that is read-only is told first
         if ask:
             for key in KEYS:
@@ -45,6 +53,22 @@ def create_config(start: Config, path: Path, ask: Callable[[str], str] | None, o
         log.warning("note: paths.src_dataset %s is not there yet", config.paths.src_dataset)
     log.info("wrote %s; next: dataset_orchestrator.py --config %s", path, path)
     return config
+
+
+def _of_another_region(start: Config, name: str, overrides: Sequence[str]) -> Config:
+    """Without the folder, the species list and the address of the region that `start` is for, unless they were given."""
+    data = start.dump() | {"experiment": ""}
+    given = [one.partition("=")[0] for one in overrides]
+    own = {
+        "paths.dst_dataset": str(start.paths.dst_dataset.parent / name),
+        "paths.web_crawl_output_json": None,
+        "web_crawl.base_url": "",
+    }
+    for key, value in own.items():
+        section, field = key.split(".")
+        if key not in given and section not in given:
+            data[section][field] = value
+    return Config.model_validate(data)
 
 
 def _asked(config: Config, key: str, ask: Callable[[str], str]) -> Config:

@@ -166,6 +166,11 @@ def test_a_list_that_was_changed_by_hand_is_not_crawled_over(crawling: MakeConfi
     assert region(more) == LISTED
 
 
+def test_a_check_list_without_address_is_refused(crawling: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="web_crawl.base_url is empty; name your region's check list"):
+        run_stages(crawling("web_crawl.base_url=''"), until="region")
+
+
 def test_an_empty_list_is_an_error(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
     config = make_config("region.source=species_list", f"region.file={tmp_path / 'empty.txt'}")

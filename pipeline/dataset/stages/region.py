@@ -85,6 +85,11 @@ def _check_list(config: Config) -> tuple[Listing, str]:
     from pipeline.dataset.sources.check_list import crawl
 
     listed, settings = config.paths.web_crawl_output_json, config.web_crawl
+    if not settings.base_url:
+        raise ConfigError(
+            "web_crawl.base_url is empty; name your region's check list there, "
+            "as in https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page="
+        )
     if listed and listed.is_file() and not config.global_.overwrite and not _outdated(listed, settings):
         return read_listing(listed), f" as {listed} has them; global.overwrite=true crawls again"
     folder = _cache(config, settings.base_url)
