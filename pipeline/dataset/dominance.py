@@ -33,6 +33,7 @@ def dominant_species(counts: Mapping[str, int], threshold: float, minimal: bool 
         minimum = ceil(Fraction(most * 10_000, total)) / 10_000
         raise DataError(
             f"dominant_threshold {threshold} is too low: {first} alone holds {most / total:.4f} of the images. "
+            f"Take all groups together (labels.scope: merged), another group, or a higher threshold (1: no caches). "
             f"Minimum: {minimum:.4f}"
         )
     reached = 0
