@@ -35,7 +35,7 @@ BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NOT_RUN = {
     r"configs/(haute_garonne|cub200|nabirds|inat2021|animals15)": "wants photos that are not part of the project, and hours",
     r"region\.source=check_list": "asks a server",
-    r" run .*(mine\.yaml|experiment=mine)": "trains networks of full size",
+    r" run(\.py)? .*(mine\.yaml|my_photos\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
     r"--camera": "wants the camera of a Raspberry Pi",
     r"--watch|^ommatidia (app|serve)|^curl": "runs until it is stopped, or asks what does: tests of their own, at the end",

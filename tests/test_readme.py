@@ -41,7 +41,7 @@ LINES = [
     if line.strip()
 ]
 COMMANDS = sorted({line for line in LINES if re.match(r"((\S*/)?python3?\s+\w+\.py|ommatidia)\b", line)})
-MADE = {shlex.split(line)[2] for line in COMMANDS if line.startswith("ommatidia create-config ")}
+MADE = {shlex.split(line)[2] for line in COMMANDS if re.search(r" create[-_]config(\.py)? ", line)}
 CONFIGS = sorted([ROOT / "config.yaml", *(ROOT / "configs").glob("*.yaml")])
 
 
