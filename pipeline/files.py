@@ -51,23 +51,27 @@ def alone(path: Path) -> Iterator[bool]:
     waited = False
     while True:
         with path.open("ab") as file:
-            waited |= _lock(file, path)
+            try:
+                _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
+            except BlockingIOError:
+                waited = True
+                log.info("waiting for another process that holds %s", path)
+                _flock(file, fcntl.LOCK_EX, path)
             if _stands(file, path):  # who held it may have given the file another name
-                yield waited
+                try:
+                    yield waited
+                finally:
+                    _flock(file, fcntl.LOCK_UN, path)  # closing it is not enough where a process was forked meanwhile
                 return
 
 
-def _lock(file: IO[bytes], path: Path) -> bool:
-    """Whether it had to wait for the lock."""
+def _flock(file: IO[bytes], operation: int, path: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, operation)
     except BlockingIOError:
-        log.info("waiting for another process that holds %s", path)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return True
+        raise
     except OSError as error:
         log.debug("%s cannot be locked (%s); start one process at a time here", path, error.strerror)
-    return False
 
 
 def _stands(file: IO[bytes], path: Path) -> bool:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.files import (
     Stamp,
+    alone,
     digest,
     listing_digest,
     read_json,
@@ -96,6 +98,16 @@ def test_a_failed_writer_lets_the_waiting_one_write(tmp_path: Path) -> None:
     second.join(10)
     assert path.read_text() == "second"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_lock_ends_though_a_process_that_was_forked_meanwhile_lives_on(tmp_path: Path) -> None:
+    with alone(tmp_path / "lock"):
+        if (child := os.fork()) == 0:
+            time.sleep(2)
+            os._exit(0)
+    with alone(tmp_path / "lock") as waited:
+        assert not waited
+    os.waitpid(child, 0)
 
 
 def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
