@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import experiment_manifest
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.cascade import load_cascade
 from pipeline.edge.rule import Rule
 from pipeline.errors import DataError
@@ -68,7 +68,7 @@ def stored(config: Config) -> Stored:
     packed = read_json(folder / "cascade.json", "bundle (run deploy.py with the same --config first)")
     hashes = {stage["name"]: stage["sha256"] for stage in packed["stages"]}
     rules = {stage.name: stage.rule for stage in load_cascade(folder, lazy=True).stages}
-    manifest, tables = experiment_manifest(config), []
+    manifest, tables = learnt_manifest(config), []
     for name in stage_names(config):
         path = predictions_file(config, name, precision)
         tables.append(load_predictions(path))

@@ -9,8 +9,11 @@ import pytest
 from toy import Experiment
 
 from pipeline.config import Config
+from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.rule import Rule
 from pipeline.errors import DataError
+from pipeline.evaluation.predict import model_file, predictions_file, predictions_stamp, stage_names
+from pipeline.files import sha256
 from pipeline.page.trade_off import Stored, curve, figures, start, stored, with_thresholds
 
 
@@ -63,6 +66,14 @@ def test_without_main_a_photo_may_stay_without_an_answer(config: Config) -> None
     now = figures(alone, with_thresholds(alone, [0.9]))
     assert now.main_alone is None
     assert (now.communication, now.unknown > 0) == (0, True)
+
+
+def test_predictions_of_binary_models_are_known_by_the_labels_that_these_learnt(experiment: Experiment) -> None:
+    config = experiment.config("labels.mode=binary")
+    for name in stage_names(config):
+        file, precision = model_file(config, name, config.route.precision), config.route.precision
+        predictions_stamp(predictions_file(config, name, precision), sha256(file), learnt_manifest(config).hash).write()
+    assert [table.name for table in stored(config).tables] == stage_names(config)
 
 
 def test_predictions_of_other_models_are_an_error(config: Config) -> None:
