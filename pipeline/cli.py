@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import os
 import runpy
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.console import DONE, EXIT_CODES, SHIPPED, WRONG_USAGE
+from pipeline.errors import did_you_mean
 
 SHORT = {"dataset": "dataset_orchestrator"}
 
@@ -50,8 +50,7 @@ def main() -> int:
     known = scripts()
     command = _command(name)
     if not command:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
+        hint = did_you_mean(name, known, f"commands: {', '.join(known)}")
         print(f"error: no command {name!r}; {hint}", file=sys.stderr)
         return WRONG_USAGE
     del sys.argv[0]

@@ -5,7 +5,6 @@ Precedence: default < YAML < `--set section.key=value`. An unknown key is an err
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.files import safe_name, write_text
 from pipeline.sections import (
     Dataset,
@@ -165,8 +164,7 @@ def _explain(path: Path, node: yaml.Node | None, given: list[str], error: Valida
         by_hand = any(where == key or where.startswith(f"{key}.") for key in given)
         place = "--set" if by_hand or (given and not line) else f"{path}, line {line}" if line else str(path)
         if one["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+            hint = did_you_mean(location[-1], known, f"known keys: {', '.join(known)}")
             found[f"{place}: unknown key {where}; {hint}"] = []
         else:
             said = one["msg"].removeprefix("Value error, ")

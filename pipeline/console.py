@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from pipeline.edge.errors import BundleError
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -44,9 +43,8 @@ class _Parser(argparse.ArgumentParser):
             argcomplete.autocomplete(self)  # ends the process
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            hint = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions, "see --help")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}")
         return given
 
 

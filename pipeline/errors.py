@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The hint of an error about an unknown word: up to three known ones that are spelt alike, else `otherwise`."""
+    near = difflib.get_close_matches(word, sorted(known))
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
+
 
 class PipelineError(Exception):
     """Base of all errors that a user can mend; shown in one sentence, without a traceback unless verbose."""

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.console import log
+from pipeline.edge.labels import sha256 as sha256
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+METADATA = "ommatidia"  # key in the metadata of our Parquet files
 
 
 @contextmanager
@@ -104,6 +109,28 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
         table.to_parquet(temporary, index=False)
 
 
+def write_arrow(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+    """Write an Arrow table as Parquet safely; `metadata` goes into the file as JSON, see `read_arrow`."""
+    import pyarrow.parquet as pq  # slow to import
+
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(metadata, ensure_ascii=False)}), temporary)
+
+
+@contextmanager
+def read_arrow(path: Path, wrong: str) -> Iterator[tuple[pq.ParquetFile, dict[str, Any]]]:
+    """A file of `write_arrow` and its metadata. What the block does not find in them is a DataError: the path, then
+    `wrong`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file, json.loads(file.metadata.metadata[METADATA.encode()])
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} {wrong}") from error
+
+
 def read_json(path: Path, what: str) -> Any:
     """Read JSON; a missing or broken file is a DataError that says what it should have been."""
     try:
@@ -112,12 +139,6 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"no {what} at {path}") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as the {what}: {error}") from error
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def safe_name(name: str) -> str:

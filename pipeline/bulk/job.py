@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pipeline.bulk.listing import Listing, read_part, write_listing
 from pipeline.bulk.work import SCHEMA, Part
 from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import DataError
-from pipeline.files import read_json, replacing, write_json
+from pipeline.files import read_arrow, read_json, replacing, write_arrow, write_json
 
 FORMAT_VERSION = 1
 
@@ -67,9 +66,7 @@ class Job:
             for i, row in zip(_where_failed(pa.Table.from_pylist(known, SCHEMA)), rows.to_pylist(), strict=True):
                 known[i] = row
             rows = pa.Table.from_pylist(known, SCHEMA)
-        told = {"format_version": FORMAT_VERSION, "failed": len(_where_failed(rows))}
-        with replacing(self.file(index)) as temporary:
-            pq.write_table(rows.replace_schema_metadata({"ommatidia": json.dumps(told)}), temporary)
+        write_arrow(self.file(index), rows, {"format_version": FORMAT_VERSION, "failed": len(_where_failed(rows))})
 
 
 @contextmanager
@@ -117,10 +114,8 @@ def _same(path: Path, found: Listing, size: int, system: dict[str, Any]) -> None
 
 
 def _failed(path: Path) -> int:
-    try:
-        return int(json.loads(pq.read_metadata(path).metadata[b"ommatidia"])["failed"])
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} holds no answers of a job; delete it, and the same command makes it again") from error
+    with read_arrow(path, "holds no answers of a job; delete it, and the same command makes it again") as (_, metadata):
+        return int(metadata["failed"])
 
 
 def _where_failed(rows: pa.Table) -> list[int]:

@@ -17,8 +17,8 @@ from pipeline.bulk.work import Part, System, answer, sessions
 from pipeline.config import Config
 from pipeline.console import Facts, log, progress
 from pipeline.deploy.answering import place
-from pipeline.edge.model import file_sha256
 from pipeline.errors import DataError
+from pipeline.files import sha256
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _system(config: Config, request: Request) -> System:
     """The one exported model that is named, or the cascade of the experiment's bundle."""
     where = place(config, request.model, request.precision)
     described = where if request.model else where / "cascade.json"
-    return System(str(where), request.model or "", file_sha256(described), request.topk, os.getcwd())
+    return System(str(where), request.model or "", sha256(described), request.topk, os.getcwd())
 
 
 def _described(system: System) -> dict[str, Any]:

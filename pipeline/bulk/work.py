@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from pipeline.deploy.answering import load
 from pipeline.edge.cascade import Answer, Cascade
-from pipeline.edge.model import file_sha256
 from pipeline.edge.results import COLUMNS, key, rounded
 from pipeline.errors import ModelError
+from pipeline.files import sha256
 
 TEXT, NUMBER = pa.string(), pa.float64()
 SCHEMA = pa.schema(  # COLUMNS of classify.py's results, with the types that Parquet has for them
@@ -62,7 +62,7 @@ def sessions(system: System) -> Cascade:
     """The cascade, loaded once per process, one thread."""
     place = Path(system.place)
     described = place if system.model else place / "cascade.json"
-    if described.is_file() and file_sha256(described) != system.sha256:
+    if described.is_file() and sha256(described) != system.sha256:
         raise ModelError(f"{described} is another file than the job was begun with; put the same one on every machine")
     return load(place)
 

@@ -7,7 +7,6 @@ that a layer never dies in silence and channel counts stay multiples that proces
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.compression.importance import Score
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, did_you_mean
 from pipeline.models.surgery import Removed, dependencies, remove
 from pipeline.sections_pruning import Prune
 
@@ -173,5 +172,5 @@ def _check_patterns(ratios: dict[str, Any], prunable: set[str], known: set[str])
                 f"prune.layers names {stays[0]}, which cannot be pruned: it is the classifier, a grouped convolution, or "
                 f"no layer with channels of its own; take another, e.g. {min(prunable)}"
             )
-        near = difflib.get_close_matches(pattern, sorted(prunable), n=3, cutoff=0)
-        raise ModelError(f"prune.layers: no layer fits {pattern!r}; near: {', '.join(near)}")
+        hint = did_you_mean(pattern, prunable, f"layers are named like {min(prunable)}")
+        raise ModelError(f"prune.layers: no layer fits {pattern!r}; {hint}")

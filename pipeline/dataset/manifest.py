@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.dataset.composition import Composition, compose
 from pipeline.dataset.splitting import SPLITS
 from pipeline.errors import DataError, ModelError
-from pipeline.files import replacing
+from pipeline.files import read_arrow, write_arrow
 from pipeline.labels import LabelSpace
 
 COLUMNS = ["image_path", "group", "species", "label_id", "split"]
@@ -69,10 +67,7 @@ def write_manifest(folder: Path, rows: pd.DataFrame, labels: LabelSpace, seed: i
     metadata = {"labels": list(labels.names), "label_hash": labels.hash, "seed": seed}
     for name in ("dataset_manifest", *SPLITS):
         part = rows if name == "dataset_manifest" else rows[rows["split"] == name]
-        table = pa.Table.from_pandas(part, preserve_index=False)
-        table = table.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
-        with replacing(folder / f"{name}.parquet") as temporary:
-            pq.write_table(table, temporary)
+        write_arrow(folder / f"{name}.parquet", pa.Table.from_pandas(part, preserve_index=False), metadata)
 
 
 def experiment_manifest(config: Config) -> Manifest:
@@ -95,10 +90,5 @@ def read_manifest(folder: Path, root: Path) -> Manifest:
     path = folder / "dataset_manifest.parquet"
     if not path.is_file():
         raise DataError(f"no manifest at {path}; run dataset_orchestrator.py with the same --config first")
-    try:
-        table = pq.read_table(path)
-        metadata = json.loads(table.schema.metadata[b"ommatidia"])
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a manifest of this project; run dataset_orchestrator.py again") from error
-    labels = LabelSpace(tuple(metadata["labels"]))
-    return Manifest(table.to_pandas(), root, labels, metadata["seed"])
+    with read_arrow(path, "is not a manifest of this project; run dataset_orchestrator.py again") as (file, metadata):
+        return Manifest(file.read().to_pandas(), root, LabelSpace(tuple(metadata["labels"])), metadata["seed"])

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BundleError, UnreadableImage
-from .labels import OTHER
-from .model import Model, file_sha256
+from .labels import OTHER, sha256
+from .model import Model
 from .recipe import Geometry, Recipe, decode, preprocess
 from .rule import Rule
 from .sources import state
@@ -152,7 +152,7 @@ def _stage(folder: Path, stage: dict[str, Any], threads: int) -> Stage:
 
 
 def _load(path: Path, stage: dict[str, Any], threads: int) -> Model:
-    if file_sha256(path) != stage["sha256"]:
+    if sha256(path) != stage["sha256"]:
         raise BundleError(f"{path} is not the file that was packed; copy the bundle again")
     model = Model(path, threads)
     for what in ("labels", "recipe"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -71,9 +70,3 @@ def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     if hashes != known:
         raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     return card
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.stats import binomtest
 
 from pipeline.config import Config, load_config, override
@@ -21,10 +18,11 @@ from pipeline.evaluation import charts
 from pipeline.evaluation.experiment import with_interval
 from pipeline.evaluation.metrics import headline, paired_difference
 from pipeline.evaluation.run import evaluation_stamp
-from pipeline.files import safe_name, write_csv, write_json
+from pipeline.files import read_arrow, safe_name, write_csv, write_json
 from pipeline.labels import LabelSpace
 
 SAMPLES = "per_sample_results.parquet"
+COMPARED = ["image_path", "true_class", "true_label", "predicted_label", "correct"]
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,9 @@ def read_answers(config: Config, name: str) -> Answers:
             f"others are named after their folder in {config.paths.output_dir}"
         )
     _check_fresh(config, folder, name)
-    try:
-        table = pq.read_table(path)
-        metadata = json.loads(table.schema.metadata[b"ommatidia"])
+    with read_arrow(path, "is no table of answers of this project; delete it, run eval.py again") as (file, metadata):
         labels = LabelSpace(tuple(metadata["labels"]))
-        rows = table.select(["image_path", "true_class", "true_label", "predicted_label", "correct"]).to_pandas()
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no table of answers of this project; delete it, run eval.py again") from error
+        rows = file.read(COMPARED).select(COMPARED).to_pandas()
     return Answers(name, rows.sort_values("image_path").reset_index(drop=True), labels)
 
 

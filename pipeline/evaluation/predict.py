@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,7 +25,7 @@ from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.edge.rule import probabilities
 from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.evaluation.views import Views
-from pipeline.files import Stamp, replacing, run_once, sha256
+from pipeline.files import Stamp, read_arrow, run_once, sha256, write_arrow
 from pipeline.labels import LabelSpace
 
 TIMES = ("decode_ms", "preprocess_ms", "infer_ms")
@@ -110,23 +108,21 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     flat = pa.array(predictions.logits.ravel())
     table = table.append_column("logits", pa.FixedSizeListArray.from_arrays(flat, predictions.logits.shape[1]))
     metadata = {"card": predictions.card, "data_hash": predictions.data_hash}
-    table = table.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    write_arrow(path, table, metadata)
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read a table back; its absence says which command makes it."""
     if not path.is_file():
         raise DataError(f"no predictions at {path}; run eval.py with the same --config first")
-    try:
-        table = pq.read_table(path)
-        metadata = json.loads(table.schema.metadata[b"ommatidia"])
+    with read_arrow(path, "is no table of predictions of this project; delete it, run eval.py again") as (
+        file,
+        metadata,
+    ):
+        table = file.read()
         card, data_hash = metadata["card"], metadata["data_hash"]
         logits = np.asarray(table.column("logits").combine_chunks().flatten())
         logits = logits.reshape(table.num_rows, len(card["labels"]))
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no table of predictions of this project; delete it, run eval.py again") from error
     rows = table.drop_columns(["logits"]).to_pandas()
     wrong = (rows["reason"] == "").to_numpy() & ~np.isfinite(logits).all(axis=1)
     if wrong.any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.edge.rule import probabilities
 from pipeline.evaluation.predict import TIMES, Predictions
 from pipeline.evaluation.routing import Routed, truth_ids
 from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibration_bin
-from pipeline.files import replacing, write_csv
+from pipeline.files import write_arrow, write_csv
 from pipeline.labels import LabelSpace
 
 FORMAT_VERSION = 3  # of the tables below, metrics.json and simulations; what is of another one is made again
@@ -97,9 +95,7 @@ def write_tables(folder: Path, judged: Judged) -> None:
         write_csv(folder / name, table)
     found = pa.Table.from_pandas(per_sample(judged), preserve_index=False)
     metadata = {"format_version": FORMAT_VERSION, "labels": list(judged.labels.names), "label_hash": judged.labels.hash}
-    found = found.replace_schema_metadata({"ommatidia": json.dumps(metadata, ensure_ascii=False)})
-    with replacing(folder / "per_sample_results.parquet") as temporary:
-        pq.write_table(found, temporary)
+    write_arrow(folder / "per_sample_results.parquet", found, metadata)
 
 
 def confusion(judged: Judged) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, did_you_mean
 from pipeline.explaining.network import ClippedReLU, last_map, neutral, outputs, seeded, smooth_activations
 from pipeline.models.deployable import Deployable
 
@@ -145,9 +144,7 @@ def check_methods(names: Iterable[str]) -> list[str]:
     given = list(names)
     for name in given:
         if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"methods: {', '.join(METHODS)}"
-            raise ConfigError(f"no method {name!r}; {hint}")
+            raise ConfigError(f"no method {name!r}; {did_you_mean(name, METHODS, 'methods: ' + ', '.join(METHODS))}")
     return given
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.edge.recipe import decode, preprocess
 from pipeline.edge.rule import probabilities
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, did_you_mean
 from pipeline.evaluation.predict import stage_names
 from pipeline.explaining.figure import Answer
 from pipeline.explaining.methods import Map, relevance
@@ -52,8 +51,8 @@ def load_subjects(config: Config, names: Sequence[str]) -> list[Subject]:
     for name in names or stage_names(config):
         folder = config.models / name
         there = sorted(path.parent.name for path in config.models.glob("*/model.json"))
-        if name not in there and (near := difflib.get_close_matches(name, there, n=1)):
-            raise ModelError(f"no model {name!r} in {config.models}; did you mean {near[0]}?")
+        if name not in there and (hint := did_you_mean(name, there, "")):
+            raise ModelError(f"no model {name!r} in {config.models}; {hint}")
         network, card = finished_model(folder)
         subjects.append(Subject(card, readable(network, card.recipe)))
     return subjects
@@ -63,11 +62,8 @@ def check_target(subjects: Sequence[Subject], species: str) -> None:
     """A species that none of the models knows is a ConfigError that names the nearest."""
     known = sorted({name for subject in subjects for name in subject.card.labels.names})
     if species not in known:
-        near = difflib.get_close_matches(species, known, n=1)
         names = " and ".join(subject.card.name for subject in subjects)
-        raise ConfigError(
-            f"{names} know no species {species!r}; {f'did you mean {near[0]}?' if near else 'see labels.csv'}"
-        )
+        raise ConfigError(f"{names} know no species {species!r}; {did_you_mean(species, known, 'see labels.csv')}")
 
 
 def ask(

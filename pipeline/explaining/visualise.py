@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipeline.console import log, progress
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.dataset.plots import save
 from pipeline.edge.errors import UnreadableImage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
 from pipeline.explaining.figure import SIDE, overlay
 from pipeline.explaining.kept import once
@@ -156,12 +155,11 @@ def _layer(subject: Subject, name: str | None) -> str:
     size = subject.card.recipe.size
     if name is None:
         return last_map(subject.model, size)
-    there = [known for known, _, shape in outputs(subject.model, size) if len(shape) == 4]
+    there = [layer for layer, _, shape in outputs(subject.model, size) if len(shape) == 4]
     if f"network.{name}" not in there:
-        near = difflib.get_close_matches(name, [known.removeprefix("network.") for known in there], n=3)
-        raise ConfigError(
-            f"{subject.card.name} has no layer {name!r} that gives channels over places; near: {', '.join(near) or 'none'}"
-        )
+        layers = [layer.removeprefix("network.") for layer in there]
+        hint = did_you_mean(name, layers, f"the last is {layers[-1]}")
+        raise ConfigError(f"{subject.card.name} has no layer {name!r} that gives channels over places; {hint}")
     return f"network.{name}"
 
 
@@ -169,11 +167,8 @@ def _check(subject: Subject, layer: str, numbers: Sequence[int], species: Sequen
     known = subject.card.labels.names
     for word in species:
         if word not in known:
-            near = difflib.get_close_matches(word, known, n=1)
-            raise ConfigError(
-                f"{subject.card.name} knows no species {word!r}"
-                + (f"; did you mean {near[0]}?" if near else "; give species by name or channels by number")
-            )
+            hint = did_you_mean(word, known, "give species by name or channels by number")
+            raise ConfigError(f"{subject.card.name} knows no species {word!r}; {hint}")
     [width] = {shape[1] for name, _, shape in outputs(subject.model, subject.card.recipe.size) if name == layer}
     if numbers and max(numbers) >= width:
         raise ConfigError(f"{layer.removeprefix('network.')} of {subject.card.name} has channels 0 to {width - 1}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, did_you_mean
 from pipeline.models import attention, mcunet, torchvision_shim
 from pipeline.models.weights import load_backbone, package_weights, read_weights
 
@@ -38,8 +37,7 @@ def family(name: str) -> str:
     if name in torchvision.models.list_models(torchvision.models):
         return "torchvision"
     known = {*OWN, *timm.list_models(), *torchvision.models.list_models(torchvision.models)}
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    raise ModelError(f"no model {name!r}; {'near: ' + ', '.join(near) if near else 'take a timm or torchvision name'}")
+    raise ModelError(f"no model {name!r}; {did_you_mean(name, known, 'take a timm or torchvision name')}")
 
 
 def scaling(name: str) -> tuple[Triple, Triple]:

@@ -171,7 +171,7 @@ def test_first_pattern_that_fits_counts() -> None:
     [
         ("test_resnet", "fc", r"prune.layers names fc, which cannot be pruned: it is the classifier"),
         ("test_resnet", "layer1.0.bn1", r"names layer1.0.bn1, which cannot be pruned"),
-        ("test_resnet", "layer1.0.conv7", r"no layer fits 'layer1.0.conv7'; near: layer1.0.conv"),
+        ("test_resnet", "layer1.0.conv7", r"no layer fits 'layer1.0.conv7'; did you mean layer1.0.conv"),
         ("mcunet-in2", "classifier*", r"names classifier, which cannot be pruned"),
     ],
 )

@@ -279,7 +279,7 @@ def test_edited_labels(packed: Path) -> None:
         packed / "main.onnx", COLOURS, edit=lambda data: {**data, "labels": ["Bombus", *data["labels"][1:]]}
     )
     description = json.loads((packed / "cascade.json").read_text(encoding="utf-8"))
-    description["stages"][1]["sha256"] = module.file_sha256(changed)
+    description["stages"][1]["sha256"] = module.sha256(changed)
     (packed / "cascade.json").write_text(json.dumps(description))
     with pytest.raises(BundleError, match="the file's metadata were edited"):
         load_cascade(packed)

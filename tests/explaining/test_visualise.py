@@ -139,7 +139,7 @@ def test_what_is_there_is_not_drawn_again(
         (["--visualise", "960"], "of cache_0.5_0 has channels 0 to "),
         (
             ["--visualise", "0", "--layer", "layr4"],
-            "has no layer 'layr4' that gives channels over places; near: layer4",
+            "has no layer 'layr4' that gives channels over places; did you mean layer4",
         ),
     ],
 )

@@ -39,9 +39,9 @@ def test_names_of_three_families_are_known(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("mcunet_in2", r"near: mcunet-in2"),
-        ("mobilenetv3_smal_100", r"near: mobilenetv3_small_100, "),
-        ("mobilenet_v3_smal", r"near: mobilenet_v3_small, "),
+        ("mcunet_in2", r"did you mean mcunet-in2"),
+        ("mobilenetv3_smal_100", r"did you mean mobilenetv3_small_100"),
+        ("mobilenet_v3_smal", r"did you mean mobilenet_v3_small"),
         ("zzzzzz", "take a timm or torchvision name"),
         ("convnext_tiny.fb_in22", r"Known: .*convnext_tiny\.fb_in22k"),
     ],
@@ -49,7 +49,7 @@ def test_names_of_three_families_are_known(name: str, expected: str) -> None:
 def test_unknown_name_is_refused_with_near_ones(name: str, near: str) -> None:
     with pytest.raises(ModelError, match=f"no model '{name}'.* ?{near}") as caught:
         build(name, 3)
-    names = str(caught.value).partition(": ")[2].split(", ")
+    names = str(caught.value).partition("did you mean ")[2].rstrip("?").split(" or ")
     assert len(names) == len(set(names))
 
 

@@ -454,7 +454,7 @@ def test_users_flags_reach_the_training(command: Callable[..., int], tmp_path: P
         ("retrain main_p50", 1, "no trained model in"),
         ("main --img_size 160 120", 2, "--img_size [160, 120]: the network's input is square, give one side"),
         ("cache --threshold 1.5", 2, "cache.threshold"),
-        ("main --model test_resnt", 1, "near: test_resnet"),
+        ("main --model test_resnt", 1, "did you mean test_resnet"),
         ("cache --start_rank 99", 1, "start_rank 99 is outside the 4 ranked species"),
     ],
 )

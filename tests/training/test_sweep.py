@@ -69,7 +69,7 @@ def test_members_share_main_and_a_failed_one_stops_no_other(toy: Toy, lines: Cal
     assert train_members(config) == 3
     table = pd.read_csv(config.output / "sweep_train.csv")
     assert table["experiment"].nunique() == 4
-    assert table["error"].str.contains("no model 'test_resnt'; near: test_resnet").sum() == 2
+    assert table["error"].str.contains("no model 'test_resnt'; did you mean test_resnet").sum() == 2
     trained = table[table["error"].isna()]
     assert trained["model"].tolist() == ["main", "cache_0.5_0", "main", "cache_0.85_0"]
     assert trained["labels"].tolist() == [4, 3, 4, 4]
