@@ -141,9 +141,14 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"{path} cannot be read as the {what}: {error}") from error
 
 
+def nfc(name: str) -> str:
+    """Accents as one character, however a file system or a list has them; names are compared in this form."""
+    return unicodedata.normalize("NFC", name)
+
+
 def safe_name(name: str) -> str:
     """A name from outside made safe as ONE path component: no separators, "..", control characters; <= 150 bytes."""
-    clean = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", unicodedata.normalize("NFC", name)).strip(" .")
+    clean = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", nfc(name)).strip(" .")
     clean = clean.encode()[:150].decode(errors="ignore").rstrip(" .")
     return clean or "_"
 

@@ -25,8 +25,8 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.predict import stage_names
 from pipeline.evaluation.run import evaluate
 from pipeline.files import read_json, safe_name, write_csv
-from pipeline.models.checkpoint import CARD, read_card
-from pipeline.training.run import left_out, retrain, retrained_name, train_role
+from pipeline.models.checkpoint import CARD, RETRAINED, read_card
+from pipeline.training.run import left_out, retrain, train_role
 
 OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member may have its own values of
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ def evaluate_members(config: Config) -> int:
         _take_main(config, member)
         if _prunes(config):
             (aim,) = aims(member)
-            stages = [retrained_name(pruned_name(member, name, aim)) for name in stage_names(member)]
+            stages = [pruned_name(member, name, aim) + RETRAINED for name in stage_names(member)]
             member = override(member, {"route.stages": stages})
         quantize_models(member, stage_names(member) if _prunes(config) else None)
         unreadable = evaluate(member)

@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.plots import save
 from pipeline.files import write_csv, write_json
-from pipeline.models.checkpoint import ModelCard, load_model
+from pipeline.models.checkpoint import RETRAINED, ModelCard, load_model
 
 SMALLEST_KB = 1.0  # below that the colours end
 
@@ -96,7 +96,7 @@ def _families(cards: Sequence[ModelCard]) -> dict[str, list[str]]:
     """Unpruned models with their pruned ones by what is left of them; retrained ones have the same layers."""
     families: dict[str, list[str]] = {}
     for card in cards:
-        if card.pruning and not card.name.endswith("_retrained"):
+        if card.pruning and not card.name.endswith(RETRAINED):
             families.setdefault(card.pruning[0]["unpruned"], []).append(card.name)
     known = {card.name for card in cards}
     return {name: [name, *sorted(pruned)] for name, pruned in families.items() if name in known}

@@ -29,7 +29,7 @@ from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError, ModelError
 from pipeline.files import Stamp, run_once, sha256, write_json
 from pipeline.labels import LabelSpace
-from pipeline.models.checkpoint import finished_model, read_card
+from pipeline.models.checkpoint import CARD, finished_model, read_card
 
 BATCH = 32
 OUTPUTS = ("model.onnx", "model.int8.onnx", "export.json", "quantization_report.json", "quantization_layers.csv")
@@ -37,7 +37,7 @@ OUTPUTS = ("model.onnx", "model.int8.onnx", "export.json", "quantization_report.
 
 def trained_models(config: Config) -> list[Path]:
     """Model folders of the experiment, caches first in order of their window, main last."""
-    folders = [path.parent for path in config.models.glob("*/model.json")]
+    folders = [path.parent for path in config.models.glob(f"*/{CARD}")]
     if not folders:
         raise ModelError(f"no trained model in {config.models}; run train.py with the same --config first")
     cards = {folder: read_card(folder) for folder in folders}

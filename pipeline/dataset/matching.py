@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.dataset.composition import Composition
-from pipeline.dataset.formats.base import nfc
 from pipeline.dataset.names import is_genus, nearest, normalise
 from pipeline.dataset.sources.listing import ANY_GROUP
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 Names = Mapping[str, Iterable[str]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pipeline.evaluation.experiment import chosen, unreadable, with_interval
 from pipeline.evaluation.metrics import headline, model_figures
 from pipeline.evaluation.predict import Predictions, model_file, predict, predict_stages, stage_names
 from pipeline.evaluation.routing import route, truth_ids
-from pipeline.files import digest, safe_name, write_json
+from pipeline.files import digest, nfc, safe_name, write_json
 
 
 def evaluate_folder(config: Config, root: Path) -> dict[str, Any]:
@@ -86,5 +85,5 @@ def labelled_photos(root: Path) -> pd.DataFrame:
     files = [path for path in find([str(root)]) if path.parent != root] if root.is_dir() else []
     if not files:
         raise DataError(f"no photos in species folders below {root}; expected <species>/<photo>.jpg")
-    rows = [(str(path.relative_to(root)), unicodedata.normalize("NFC", path.parent.name), "") for path in files]
+    rows = [(str(path.relative_to(root)), nfc(path.parent.name), "") for path in files]
     return pd.DataFrame(rows, columns=["image_path", "species", "split"])

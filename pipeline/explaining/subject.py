@@ -19,7 +19,7 @@ from pipeline.explaining.figure import Answer
 from pipeline.explaining.methods import Map, relevance
 from pipeline.explaining.network import readable
 from pipeline.labels import translate
-from pipeline.models.checkpoint import ModelCard, finished_model
+from pipeline.models.checkpoint import CARD, ModelCard, finished_model
 from pipeline.models.deployable import Deployable
 
 
@@ -50,7 +50,7 @@ def load_subjects(config: Config, names: Sequence[str]) -> list[Subject]:
     subjects = []
     for name in names or stage_names(config):
         folder = config.models / name
-        there = sorted(path.parent.name for path in config.models.glob("*/model.json"))
+        there = sorted(path.parent.name for path in config.models.glob(f"*/{CARD}"))
         if name not in there and (hint := did_you_mean(name, there, "")):
             raise ModelError(f"no model {name!r} in {config.models}; {hint}")
         network, card = finished_model(folder)

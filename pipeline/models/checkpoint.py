@@ -19,6 +19,7 @@ from pipeline.labels import LabelSpace
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+RETRAINED = "_retrained"  # end of the name of a pruned model that was trained on
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import LabelSpaceError
-from pipeline.labels import LabelSpace, translate
+from pipeline.labels import OTHER, LabelSpace, translate
 from pipeline.sections_training import Training
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -85,7 +85,7 @@ def folding(teacher: LabelSpace, student: LabelSpace) -> Tensor:
     Network", 2015, with classes merged).
     """
     target = translate(teacher.names, student.names)
-    unknown = set(student.names) - set(teacher.names) - {"Other"}
+    unknown = set(student.names) - set(teacher.names) - {OTHER}
     if (target < 0).any() or unknown:
         raise LabelSpaceError(
             f"the teacher's label space {teacher.hash} does not cover the student's {student.hash}"

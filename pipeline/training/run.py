@@ -18,7 +18,7 @@ from pipeline.edge.recipe import Recipe
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.files import digest, safe_name
 from pipeline.labels import LabelSpace
-from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_card
+from pipeline.models.checkpoint import CARD, RETRAINED, ModelCard, finished_model, load_model, read_card, save_card
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, resolve, scaling
 from pipeline.models.reuse import reuse, weights_hash
@@ -66,13 +66,8 @@ def retrain(config: Config, name: str) -> Path:
                 "distill": section.distill.model_copy(update={"teacher": teacher}) if teacher else section.distill,
             }
         )
-        card = replace(pruned, name=retrained_name(name), pretrained=name, metrics={})
+        card = replace(pruned, name=f"{name}{RETRAINED}", pretrained=name, metrics={})
         return _train_one(config, manifest, card, settings)
-
-
-def retrained_name(name: str) -> str:
-    """Name of the folder that a pruned model is trained on into."""
-    return f"{name}_retrained"
 
 
 def left_out(folders: Sequence[Path]) -> int:

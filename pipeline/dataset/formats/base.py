@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 
 class Photo(NamedTuple):
@@ -50,11 +50,6 @@ class Listing:
     others: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     archives: dict[str, Path] = field(default_factory=dict)
-
-
-def nfc(name: str) -> str:
-    """Accents as one character, however the file system or the list has them; names are compared in this form."""
-    return unicodedata.normalize("NFC", name)
 
 
 def day(when: object) -> str:

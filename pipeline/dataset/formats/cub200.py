@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, existing, list_photos, nfc, safe_path
+from pipeline.dataset.formats.base import Listing, Photo, Want, existing, list_photos, safe_path
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 FORM = "images.txt, image_class_labels.txt, classes.txt, train_test_split.txt and images/"
 GROUP = "Aves"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, nfc, photos_in, subfolders
+from pipeline.dataset.formats.base import Listing, Photo, Want, photos_in, subfolders
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 FORM = "<class>/<photo>.jpg"
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, nfc, photos_in, subfolders
+from pipeline.dataset.formats.base import Listing, Photo, Want, photos_in, subfolders
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 FORM = "<group>/<species>/<photo>.jpg"
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.dataset.formats import folder
-from pipeline.dataset.formats.base import Listing, Want, day, nfc
+from pipeline.dataset.formats.base import Listing, Want, day
 from pipeline.dataset.formats.inat_json import load
+from pipeline.files import nfc
 
 FORM = "train_val_images/<group>/<species>/<photo>.jpg"
 PHOTOS = "train_val_images"

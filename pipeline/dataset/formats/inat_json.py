@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, nfc, safe_path
+from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, safe_path
 from pipeline.dataset.formats.taxonomy import ENGLISH, iconic_group
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 FORM = "train*.json, val*.json and the photos that they name"
 ARCHIVES = (".tar.gz", ".tgz", ".tar")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, nfc, safe_path
+from pipeline.dataset.formats.base import Listing, Photo, Want, day, existing, list_photos, safe_path
 from pipeline.errors import DataError
+from pipeline.files import nfc
 
 FORM = "photos.csv or photos.parquet with the columns path, group, species"
 NEEDED = ("path", "group", "species")
