@@ -19,11 +19,11 @@ from pipeline.dataset.composition import Composition
 from pipeline.dataset.names import short
 from pipeline.dataset.splitting import SPLITS
 from pipeline.files import replacing
+from pipeline.style import GREEN, OCHRE, RED, SLATE
 
 plt.switch_backend("Agg")  # no display is needed
 plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 plt.rcParams["font.family"] = ["DejaVu Sans"]  # comes with matplotlib, so the same on every machine
-GREEN, RED = "#3b7a57", "#b3412c"
 MARKS = (0.5, 0.8, 0.9)
 SHOWN, TAIL = 60, 15  # bars per picture, and those of them for the tail; the picture says what is left out between
 COLUMNS = 4  # panels in a row
@@ -141,7 +141,7 @@ def splits(rows: pd.DataFrame, path: Path) -> None:
     share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
     figure, axes = plt.subplots(figsize=(9, 1.4 + 0.36 * len(table)))
     left = np.zeros(len(table))
-    for name, colour in zip(SPLITS, (GREEN, "#c58b2a", "#46627f"), strict=True):
+    for name, colour in zip(SPLITS, (GREEN, OCHRE, SLATE), strict=True):
         drawn = axes.barh(range(len(table)), share[name], left=left, label=name, color=colour)
         texts = [
             f"{n:,}" if part > 0.01 + 0.012 * len(str(n)) else ""

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib_venn import venn2
 
 from pipeline.dataset.overlap import Overlap, group_title
-from pipeline.dataset.plots import COLUMNS, GREEN, save
+from pipeline.dataset.plots import COLUMNS, save
+from pipeline.style import GREEN, SLATE
 
-BLUE = "#46627f"
 SIDES = ("photos", "regional list")
 
 
@@ -50,7 +50,7 @@ def venn_groups(parts: Mapping[str, Overlap], title: str, path: Path) -> None:
 
 
 def _sides() -> list[Patch]:
-    return [Patch(color=colour, alpha=0.55, label=name) for name, colour in zip(SIDES, (BLUE, GREEN), strict=True)]
+    return [Patch(color=colour, alpha=0.55, label=name) for name, colour in zip(SIDES, (SLATE, GREEN), strict=True)]
 
 
 def _circles(axes: Axes, overlap: Overlap, numbers: bool) -> None:
@@ -59,7 +59,7 @@ def _circles(axes: Axes, overlap: Overlap, numbers: bool) -> None:
         axes.text(0.5, 0.5, "no species", transform=axes.transAxes, ha="center", va="center", color="0.5")
         return
     sizes = (overlap.only_photos, overlap.only_region, overlap.both)
-    diagram = venn2(sizes, None, (BLUE, GREEN), alpha=0.55, ax=axes)
+    diagram = venn2(sizes, None, (SLATE, GREEN), alpha=0.55, ax=axes)
     for label, size in zip(("10", "01", "11"), sizes, strict=True):
         if text := diagram.get_label_by_id(label):
             text.set_text(f"{size:,}" if numbers and size else "")

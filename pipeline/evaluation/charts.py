@@ -13,12 +13,11 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from pipeline.dataset.plots import save
-from pipeline.evaluation.plots import GREEN, RED
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Rules, at, route, truth_ids
 from pipeline.evaluation.tables import Judged, reliability
+from pipeline.style import BLUE, COLOURS, GREEN, RED
 
-COLOURS = (GREEN, RED, "#2f5d8a", "#b8860b", "#6b4c9a", "#444444", "#1f9e9e", "#c06090")
 GRID = np.linspace(0, 1, 201)
 
 
@@ -117,7 +116,7 @@ def thresholds(tables: Sequence[Predictions], rules: Rules, path: Path) -> None:
     rate, accuracy = zip(*rows, strict=True)
     figure, axes = plt.subplots(figsize=(8, 4.8))
     axes.plot(grid, rate, color=GREEN, linewidth=2, label="communication rate (share sent on to main)")
-    axes.plot(grid, accuracy, color=COLOURS[2], linewidth=2, label="accuracy of the cascade")
+    axes.plot(grid, accuracy, color=BLUE, linewidth=2, label="accuracy of the cascade")
     caches = [rule for table, rule in zip(tables, rules, strict=True) if table.labels.has_other]
     for k, threshold in enumerate(sorted({rule.threshold for rule in caches if rule})):
         axes.axvline(threshold, color=RED, linewidth=1, label=None if k else "the cascade's own threshold")
@@ -134,7 +133,7 @@ def post_hoc(folded: pd.DataFrame, trained: pd.DataFrame, path: Path) -> None:
     from the first rank."""
     trained = trained[trained["start_rank"] == 0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
-    shown = {"accuracy": GREEN, "macro_f1": COLOURS[2], "hit_precision": COLOURS[3], "always_other_accuracy": "0.6"}
+    shown = {"accuracy": GREEN, "macro_f1": BLUE, "hit_precision": COLOURS[3], "always_other_accuracy": "0.6"}
     for axes, x, label in (
         (left, "threshold", "threshold: share of the photos of the dominant species"),
         (right, "labels", 'labels (dominant species and "Other")'),
@@ -195,7 +194,7 @@ def scenarios(table: pd.DataFrame, path: Path) -> None:
     """Per day: accuracy of the cascade and of main alone with intervals, and the share sent on."""
     figure, axes = plt.subplots(figsize=(9, 1.6 + 0.55 * len(table)))
     y = np.arange(len(table))
-    for system, colour, shift in (("cascade", GREEN, -0.14), ("main", COLOURS[2], 0.14)):
+    for system, colour, shift in (("cascade", GREEN, -0.14), ("main", BLUE, 0.14)):
         if f"{system}_accuracy" not in table:
             continue
         value = table[f"{system}_accuracy"]
@@ -251,7 +250,7 @@ def comparison(result: Mapping[str, Any], path: Path) -> None:
     models, pairs = result["models"], result["pairs"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 1.8 + 0.5 * max(len(models), len(pairs))))
     y = np.arange(len(models))
-    for name, colour, shift in (("accuracy", GREEN, -0.15), ("macro_recall", RED, 0), ("macro_f1", COLOURS[2], 0.15)):
+    for name, colour, shift in (("accuracy", GREEN, -0.15), ("macro_recall", RED, 0), ("macro_f1", BLUE, 0.15)):
         value = np.array([m[name] for m in models.values()])
         low, high = np.array([m[f"{name}_95"] for m in models.values()]).T
         spread = [np.maximum(value - low, 0), np.maximum(high - value, 0)]

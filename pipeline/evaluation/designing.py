@@ -34,10 +34,10 @@ from pipeline.evaluation.learning import learn_rule, parts
 from pipeline.evaluation.predict import FILES, Predictions, check_same_photos, predict_stages
 from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import write_csv, write_json
+from pipeline.style import BLUE, GREEN, RED
 
 LEARN_SHARE = 0.5  # of val, where the configuration names none: the other half tests the promise of what is chosen
 ALL = len(THRESHOLDS) - 1  # the place of threshold 0: every hit is an answer
-GREEN, RED, BLUE = "#3b7a57", "#b3412c", "#2c5d8f"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from pipeline.console import log, progress
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.errors import DataError
-from pipeline.evaluation.charts import COLOURS
 from pipeline.evaluation.experiment import basis
 from pipeline.evaluation.stress import seeded_part
 from pipeline.evaluation.tables import judge
@@ -28,6 +27,7 @@ from pipeline.models.checkpoint import load_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
 from pipeline.pages import render, thumbnail
+from pipeline.style import COLOURS
 
 PERPLEXITY, NEIGHBOURS, MIN_DIST = 50, 30, 0.05
 KEPT = 0.95

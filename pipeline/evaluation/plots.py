@@ -20,8 +20,8 @@ from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Routed, Rules, at, route, truth_ids
 from pipeline.evaluation.scores import Floats, Ids
 from pipeline.labels import LabelSpace
+from pipeline.style import GREEN, RED
 
-GREEN, RED = "#3b7a57", "#b3412c"
 SHOWN = 40  # species per picture
 NAMED = 400  # labels of a whole confusion up to which they have names and numbers: a picture of 8,000 px
 PICTURES = ("accuracy_against_communication.png", "f1_per_species.png", "confusion.png", "stages.png")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.dataset.plots import save
 from pipeline.files import write_csv
+from pipeline.style import COLOURS
 
 BINS = 50
 WINDOW = 50  # iterations of the rolling average
@@ -86,7 +87,7 @@ def draw(series: dict[str, pd.DataFrame], path: Path, title: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[2, 1], sharey=True)
     top = max(float(np.percentile(table["total_ms"], 99)) for table in series.values()) * 1.15
     bins = np.linspace(0, top, BINS + 1)
-    for (name, table), colour in zip(series.items(), ("#3b7a57", "#b3412c"), strict=False):
+    for (name, table), colour in zip(series.items(), COLOURS, strict=False):
         total = table["total_ms"]
         left.plot(np.arange(1, len(total) + 1), total, ".", color=colour, alpha=0.25, markersize=4)
         left.plot(

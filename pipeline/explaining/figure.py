@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline.dataset.plots import save
-from pipeline.evaluation.plots import GREEN, RED
+from pipeline.style import GREEN, RED
 
 HEAT = "inferno"
 SIDE = 2.4  # inches per panel

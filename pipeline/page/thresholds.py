@@ -8,7 +8,7 @@ import streamlit as st
 
 from pipeline.config import Config
 from pipeline.files import sha256
-from pipeline.page.trade_off import Figures, Stored, curve, figures, start, stored, with_thresholds
+from pipeline.page.trade_off import Figures, Stored, accuracy_95, curve, figures, start, stored, with_thresholds
 
 SPLITS = {
     "val": "val: the photos that thresholds are chosen on",
@@ -39,13 +39,13 @@ def show(config: Config) -> None:
     moved = [
         st.slider(
             f"Threshold of {name}", 0.0, 1.0, start(rule), 0.001, format="%.3f", key=_key(name),
-            help="Least score for this cache to answer; a photo below it goes on to the next stage.",
+            help="Lowest score at which this cache answers; other photos go on to the next stage.",
         )
         for name, rule in everything.caches.items()
     ]  # fmt: skip
     st.button("Back to the bundle's thresholds", on_click=_back, args=(everything,))
     base, now = figures(found, found.rules), figures(found, with_thresholds(found, moved))
-    _figures(split, base, now)
+    _figures(split, base, now, accuracy_95(found, with_thresholds(found, moved), config.seed))
     if now.main_alone is not None:
         _curve(split, found, base, now)
 
@@ -58,8 +58,8 @@ def _back(everything: Stored) -> None:
     st.session_state.update({_key(name): start(rule) for name, rule in everything.caches.items()})
 
 
-def _figures(split: str, base: Figures, now: Figures) -> None:
-    low, high = now.accuracy_95
+def _figures(split: str, base: Figures, now: Figures, interval: tuple[float, float]) -> None:
+    low, high = interval
     st.header(f"On {now.photos} {split} photos", anchor=False)
     with st.container(horizontal=True):
         _metric("Communication rate", now.communication, base.communication, "Share of the photos that reach main.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.dataset.demo.make import VERSION, DemoSet, make_demo, photo_bytes, photo_path, write_photos
 from pipeline.dataset.demo.species import SPECIES
+from pipeline.dataset.parallel import mapped
 from pipeline.errors import DataError
 
 SCALE = 0.02
@@ -43,7 +45,7 @@ def test_same_seed_gives_the_same_bytes(demo: DemoSet, root: Path, tmp_path: Pat
 
 
 def test_processes_and_order_do_not_matter(demo: DemoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.demo.make.POOL_FROM", 1)
+    monkeypatch.setattr("pipeline.dataset.demo.make.mapped", partial(mapped, few=1))
     numbers = [(20, 2), (3, 0), (0, 1), (7, 2)]
     write_photos(tmp_path, 0, numbers, workers=2)
     for species, photo in numbers:

@@ -12,9 +12,12 @@ from pipeline.config import Config
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.rule import Rule
 from pipeline.errors import DataError
+from pipeline.evaluation.metrics import headline
 from pipeline.evaluation.predict import model_file, predictions_file, predictions_stamp, stage_names
+from pipeline.evaluation.routing import route
+from pipeline.evaluation.tables import judge_cascade
 from pipeline.files import sha256
-from pipeline.page.trade_off import Stored, curve, figures, start, stored, with_thresholds
+from pipeline.page.trade_off import Stored, accuracy_95, curve, figures, start, stored, with_thresholds
 
 
 @pytest.fixture
@@ -31,7 +34,14 @@ def test_the_bundles_thresholds_give_the_measured_figures(config: Config) -> Non
     assert now.communication == pytest.approx(measured["communication_rate"])
     assert now.main_alone == pytest.approx(measured["main_alone_accuracy"])
     assert now.ms == pytest.approx(measured["ms_per_image"])
-    assert now.accuracy_95[0] < now.accuracy < now.accuracy_95[1]
+
+
+def test_the_interval_of_the_accuracy_is_that_of_the_report(config: Config) -> None:
+    found = stored(config).part("test")
+    judged = judge_cascade(found.tables, route(found.tables, found.rules))
+    reported = headline(judged.truth, judged.answers, judged.labels, config.seed)
+    assert accuracy_95(found, found.rules, config.seed) == tuple(reported["accuracy_95"])
+    assert reported["accuracy_95"][0] < reported["accuracy"] < reported["accuracy_95"][1]
 
 
 def test_a_slider_that_was_not_moved_leaves_the_rule_as_it_is(config: Config) -> None:

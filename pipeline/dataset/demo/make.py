@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.console import leave_interrupts, starting_workers
 from pipeline.dataset.demo.photo import draw_photo
 from pipeline.dataset.demo.species import NEVER_DRAWN, SPECIES
+from pipeline.dataset.parallel import mapped
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 
 VERSION = 1  # raise whenever the drawing or the table changes: a folder holds photos of one version only
 FEWEST = 3  # photos of a species in a scaled-down set
-POOL_FROM = 200  # photos; below, starting processes costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,11 @@ class OtherDemoError(DataError, ValueError):
     """The folder holds a demo set that was made with other settings."""
 
 
-def make_demo(root: Path, seed: int = 0, scale: float = 1.0, workers: int | None = None) -> DemoSet:
+def make_demo(root: Path, seed: int = 0, scale: float = 1.0, workers: int = 0) -> DemoSet:
     """Draw the demo set below `root`, or complete what an interrupted call began; `scale` multiplies every count.
 
     The same seed and scale give the same bytes, whatever the number of processes. A folder with a demo set of other
-    settings is refused. More than one worker needs the caller's script to have a `__main__` guard.
+    settings is refused. workers: processes; 0: one per core.
     """
     counts = {species.name: max(FEWEST, round(species.photos * scale)) for species in SPECIES}
     composition = {group: {s.name: counts[s.name] for s in SPECIES if s.group == group} for group in NEVER_DRAWN}
@@ -64,7 +61,7 @@ def make_demo(root: Path, seed: int = 0, scale: float = 1.0, workers: int | None
         for k in range(counts[species.name])
         if not photo_path(demo.photos, i, k).exists()
     ]
-    write_photos(demo.photos, seed, missing, (os.cpu_count() or 1) if workers is None else workers)
+    write_photos(demo.photos, seed, missing, workers)
     write_json(demo.species_list, region_species())
     plan.replace(marker)
     return demo
@@ -104,14 +101,5 @@ def write_photo(photos: Path, seed: int, number: tuple[int, int]) -> None:
 
 def write_photos(photos: Path, seed: int, numbers: Sequence[tuple[int, int]], workers: int) -> None:
     """Draw and save many photos, in several processes where that is worth it."""
-    write = partial(write_photo, photos, seed)
-    if workers <= 1 or len(numbers) < POOL_FROM:
-        for number in numbers:
-            write(number)
-        return
-    # Spawned, not forked: the caller may hold threads (torch), and a fork of those can hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts) as pool:
-        with starting_workers():
-            written = pool.map(write, numbers, chunksize=25)
-        for _ in written:
-            pass
+    for _ in mapped(partial(write_photo, photos, seed), numbers, workers, chunk=25):
+        pass
