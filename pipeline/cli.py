@@ -1,4 +1,4 @@
-"""The command `ommatidia`: lists the scripts, and runs one as if it had been called itself."""
+"""The command `ommatidia`: lists the scripts, and runs one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray, where it is asked for: a cluster, or this machine as one; and members of a sweep, one after the other or as Ray tasks.
+"""Ray, where requested: connect to a cluster or start one here; run the members of a sweep in turn or as Ray tasks.
 
 Ray sends no usage statistics and shows no dashboard; started here, it listens on this machine alone.
 """

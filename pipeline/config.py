@@ -1,4 +1,4 @@
-"""The configuration: reading, checking, explaining what is wrong; its sections are in sections.py.
+"""The configuration: read, check, explain errors; its sections are in sections.py.
 
 Precedence: default < YAML < `--set section.key=value`. An unknown key is an error that names the nearest known one.
 """

@@ -1,4 +1,4 @@
-"""What all scripts share on the command line: arguments, exit codes, log lines, progress."""
+"""Command line of all scripts: common arguments, exit codes, log lines, progress."""
 
 from __future__ import annotations
 

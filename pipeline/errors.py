@@ -1,4 +1,4 @@
-"""What can go wrong, with the exit code that the command line gives for it. Messages name the cause and the fix."""
+"""Exceptions with their exit codes, and hints for misspelt words. Messages name the cause and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safe files: written to a temporary file in the same folder, flushed, renamed; stamps of what is up to date; locks."""
+"""Safe files: atomic writing, JSON, CSV and Parquet, hashes, stamps that tell what is up to date, and locks."""
 
 from __future__ import annotations
 

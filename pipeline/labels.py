@@ -1,4 +1,4 @@
-"""Label spaces of a whole experiment: every species, the dominant ones with "Other", the windows of caches; parts of the tail."""
+"""Label spaces of an experiment: all species, the dominant ones with "Other", the caches' windows; head and tail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each step leaves, as its script's --json tells it: paths, the figures that the files hold, and the next command."""
+"""Results of each step for its script's --json: paths, figures from the files, and the next command."""
 
 from __future__ import annotations
 

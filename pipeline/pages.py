@@ -1,4 +1,4 @@
-"""Self-contained pages: templates with everything escaped, pictures inside the file."""
+"""Self-contained HTML pages: templates with escaping, embedded pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many experiments from one configuration: every combination of the values that its section `sweep` lists.
+"""Train and evaluate many experiments: every combination of the values in the section `sweep`.
 
 A member is an experiment of its own, named after its values, on the data set of the base experiment. Where no value changes
 main, all members share the base's main model. Members of a sweep over `prune` are pruned, trained on and judged so. A

@@ -1,4 +1,4 @@
-"""The configuration wizard: asks for what a new region needs, checks each answer at once, writes a commented file."""
+"""The configuration wizard: asks for the settings of a new region, checks each answer, writes a commented file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Any number of photos through one model or cascade: a sorted list on disk, parts of it, a Parquet file per part."""
+"""Classify any number of photos: a sorted list on disk, split into parts, with a Parquet file of answers per part."""

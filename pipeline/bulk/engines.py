@@ -1,4 +1,4 @@
-"""Who answers the parts: processes of this machine, or tasks on a Ray cluster. Either gives each part once, as it is done.
+"""Engines that run the parts of a job: processes of this machine, or tasks on a Ray cluster. Either yields each part once.
 
 A part whose worker or node is lost is handed out again, and at last photo by photo, so that one photo at which workers die is
 a failed row and stops no job. Only the process that asked gets the rows and writes them, so what a lost worker did before is

@@ -1,4 +1,4 @@
-"""A job's folder: the listing, what the job is, and a Parquet file per answered part; it goes on where it was stopped."""
+"""The folder of a prediction job: the listing, the job's description, one Parquet file per finished part; resumable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The photos of a job: whatever names them becomes one sorted list on disk, each photo once, in parts of one size."""
+"""The photos of a job: any kind of input becomes one sorted list on disk without duplicates, in parts of one size."""
 
 from __future__ import annotations
 

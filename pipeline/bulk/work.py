@@ -1,4 +1,4 @@
-"""What a worker does: hold the sessions, look at a part of the photos, give their rows as an Arrow table."""
+"""The work of one worker: load the models once, classify a part of the photos, return its rows as an Arrow table."""
 
 from __future__ import annotations
 

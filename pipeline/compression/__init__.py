@@ -1,1 +1,1 @@
-"""Export to ONNX and quantization to int8, each behind a gate."""
+"""Pruning, export to ONNX (checked against torch) and quantization to int8 (checked against fp32)."""

@@ -1,4 +1,4 @@
-"""Bias correction: each layer's bias takes back the mean error that int8 puts into its output."""
+"""Bias correction: each layer's bias compensates the mean error that int8 adds to its output."""
 
 from __future__ import annotations
 

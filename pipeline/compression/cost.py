@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates, parameters and memory of activations, counted on one forward pass."""
+"""Cost of a network: multiply-accumulates, parameters and memory of activations, counted in one forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the models of an experiment cost: totals, layer by layer, side by side, and over the levels of pruning."""
+"""Cost tables of an experiment's models: totals, per layer, side by side, and over the levels of pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other forms of an exported model: TorchScript, and an entry of a Triton server's model repository."""
+"""Other formats of an exported model: TorchScript, and an entry of a Triton server's model repository."""
 
 from __future__ import annotations
 

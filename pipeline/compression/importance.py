@@ -1,4 +1,4 @@
-"""How much a channel matters: the size of its weights, what the loss would lose, or how often it is silent."""
+"""Importance of channels: weight norm, first-order change of the loss, or share of active values."""
 
 from __future__ import annotations
 

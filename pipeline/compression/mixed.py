@@ -1,4 +1,4 @@
-"""Mixed precision: the layers that cost most stay float until int8 costs no more accuracy than allowed."""
+"""Mixed precision: keep the most sensitive layers in float until int8 costs no more accuracy than allowed."""
 
 from __future__ import annotations
 

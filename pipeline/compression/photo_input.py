@@ -1,4 +1,4 @@
-"""An int8 network that takes the photo's bytes as they are, where the recipe's scaling is itself a quantization."""
+"""Let an int8 network read the photo's bytes directly, where the recipe's scaling is itself a quantization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From trained model folders to pruned ones beside them, in one step or in several with retraining in between."""
+"""Prune trained model folders into new folders beside them, in one step, or in several with retraining in between."""
 
 from __future__ import annotations
 

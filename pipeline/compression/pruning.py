@@ -1,4 +1,4 @@
-"""Structured pruning: which channels of which layers go, by ratio or until a target is met.
+"""Structured pruning: remove channels of layers by ratio, or until a target is met.
 
 What depends on what, and how much a channel matters, Torch-Pruning says; the ranking and the rounding are done here, so
 that a layer never dies in silence and channel counts stay multiples that processors like.

@@ -1,4 +1,4 @@
-"""Rounding of spatial kernels that keeps each kernel's sum, so that flat parts of a photo keep their value in int8."""
+"""Rounding of spatial kernels that keeps each kernel's sum, so that uniform regions keep their value in int8."""
 
 from __future__ import annotations
 

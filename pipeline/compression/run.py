@@ -1,4 +1,4 @@
-"""From trained model folders to model.onnx and model.int8.onnx, with a report of what the change costs."""
+"""Export and quantize trained model folders (model.onnx, model.int8.onnx), with a report of the loss of accuracy."""
 
 from __future__ import annotations
 

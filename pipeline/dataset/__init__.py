@@ -1,1 +1,1 @@
-"""From a folder of photos and a list of species to a manifest: the stages, in the order in which data flows."""
+"""Build a data set: from a folder of photos and a list of species to a manifest, in stages."""

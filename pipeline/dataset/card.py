@@ -1,4 +1,4 @@
-"""The parts of the data card: what is in a data set, where it comes from and what is wrong with it."""
+"""Sections of the data card: contents, origin, licences and known defects of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Near-duplicate photos: copies, re-encodings, flips and quarter turns, found by a perceptual hash and then confirmed.
+"""Near-duplicate photos (copies, re-encodings, flips, quarter turns): candidates by a perceptual hash, then confirmed.
 
 The hash is the sign pattern of the low frequencies of the cosine transform (pHash: Zauner, "Implementation and
 benchmarking of perceptual image hash functions", 2010). Candidates share a 16-bit quarter of the 64-bit hash in one of

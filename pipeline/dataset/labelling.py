@@ -1,4 +1,4 @@
-"""Labels of a data set: which species are dominant, in which order, and what each mode makes of that."""
+"""Labels of a data set: the dominant species, their order, and the labels of each mode."""
 
 from __future__ import annotations
 

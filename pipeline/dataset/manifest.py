@@ -1,4 +1,4 @@
-"""The manifest: one row per image, read by everything that comes after. Same inputs give the same bytes."""
+"""The manifest: one row per photo, read by every later step. The same inputs give the same bytes."""
 
 from __future__ import annotations
 

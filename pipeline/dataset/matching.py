@@ -1,4 +1,4 @@
-"""Which species of the photos live in the region: the two lists joined by name, per group."""
+"""Match the species of the photos with the region's list, by name and per group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scientific names as people write them: brought to one form, compared, and read from a table of synonyms."""
+"""Scientific names: normalise, compare, and look up synonyms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the photos and the region's list have in common: numbers of species, per group and in all."""
+"""Overlap of the photos' species and the region's list: counts per group and in total."""
 
 from __future__ import annotations
 

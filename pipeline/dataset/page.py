@@ -1,4 +1,4 @@
-"""A page of titled parts with tables and pictures, as self-contained HTML and as Markdown."""
+"""A page of titled sections with tables and pictures, as self-contained HTML and as Markdown."""
 
 from __future__ import annotations
 

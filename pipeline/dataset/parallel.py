@@ -1,4 +1,4 @@
-"""The same work on many items in several processes; the results do not depend on how many."""
+"""Map a function over items in several processes; results do not depend on the number of processes."""
 
 from __future__ import annotations
 

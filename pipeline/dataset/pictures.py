@@ -1,4 +1,4 @@
-"""Which pictures a data set gets, and drawing them in parallel."""
+"""The pictures of a data set, drawn in parallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of counts: photos per species, cumulative share, distribution, sizes of the splits; saving a figure."""
+"""Plots of counts: photos per species, cumulative share, distribution, sizes of the splits; and saving a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One train / val / test split for all models of an experiment: by species, look-alikes together, by seed or official.
+"""One train / val / test split for all models of an experiment: per species, look-alikes together, seeded or official.
 
 The split knows nothing of thresholds, so a threshold never moves a photo. It depends on the photos' bytes and the seed,
 not on paths or the order of a listing.

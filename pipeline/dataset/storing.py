@@ -1,4 +1,4 @@
-"""Photos re-encoded to the size at which they are used: the off-line compressor."""
+"""Re-encode photos once to the size at which they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test sets with a chosen imbalance, drawn from the test split: how a cascade fares where a few species dominate.
+"""Test sets with a chosen imbalance, drawn from the test split.
 
 The rule of the DI1, DI2, DI3 sets: windows of the ranked species each get a share of the photos, the species behind
 them the rest; within a window a species gets photos in proportion to its test photos.

@@ -1,4 +1,4 @@
-"""Venn diagrams: which species the photos and the region's list have in common (matplotlib-venn)."""
+"""Venn diagrams of the photos' species and the region's list (matplotlib-venn)."""
 
 from __future__ import annotations
 

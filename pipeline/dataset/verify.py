@@ -1,4 +1,4 @@
-"""Look at every photo once, as the device will: a bad one becomes a row with a reason and never stops the run."""
+"""Decode every photo once, as the device will; an unreadable one becomes a row with a reason and never stops the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which species each cache knows: windows of the ranked species, given by their starts or one after the other."""
+"""Rank windows of the caches: which of the ranked species each cache knows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The folder that goes to the device."""
+"""Pack models and code for the device."""

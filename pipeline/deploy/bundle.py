@@ -1,4 +1,4 @@
-"""Pack what goes to the device: models, cascade.json, labels, the edge code as it stands, and how to use it."""
+"""Pack the bundle for the device: models, cascade.json, labels, an unchanged copy of the edge code, and instructions."""
 
 from __future__ import annotations
 

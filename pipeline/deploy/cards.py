@@ -1,4 +1,4 @@
-"""The bundle's model card and data card: what it is for, what it is not for, its limits, licences, and measured figures."""
+"""Model card and data card of a bundle: intended use, limits, licences and measured figures."""
 
 from __future__ import annotations
 

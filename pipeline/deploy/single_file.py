@@ -1,4 +1,4 @@
-"""The whole cascade as one ONNX file: each later stage inside an `If`, run only when the stage before sends a photo on."""
+"""The whole cascade as one ONNX file: each later stage is inside an `If` that runs only when a photo is passed on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command of the bundle: name the species on photos."""
+"""The command line of the bundle: classify photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way to look at a photo: decode, orient, crop, resize to uint8 RGB. The scaling is inside the network."""
+"""Preprocessing of photos, in one place: decode, orient, crop, resize to uint8 RGB. The scaling is inside the network."""
 
 from __future__ import annotations
 

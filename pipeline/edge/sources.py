@@ -1,4 +1,4 @@
-"""Where photos come from: files and folders, a list, a folder that is watched, the camera."""
+"""Sources of photos: files and folders, a list, a watched folder, the camera."""
 
 from __future__ import annotations
 

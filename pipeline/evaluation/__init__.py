@@ -1,1 +1,1 @@
-"""Predict once, then measure: metrics, routing, Monte Carlo."""
+"""Predict once, then measure: metrics, routing, Monte Carlo, reports."""

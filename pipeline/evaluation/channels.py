@@ -1,4 +1,4 @@
-"""What a network's layers see in one photo: heat maps of the channels that vary most over it, at every resolution."""
+"""Feature maps of a network on one photo: the channels that vary most, at every resolution."""
 
 from __future__ import annotations
 

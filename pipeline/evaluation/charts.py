@@ -1,4 +1,4 @@
-"""Pictures of the report: curves from scores, calibration, thresholds, speed against accuracy, other days, comparisons."""
+"""Plots of the report: curves from scores, calibration, thresholds, speed against accuracy, other days, comparisons."""
 
 from __future__ import annotations
 

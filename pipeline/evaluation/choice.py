@@ -1,4 +1,4 @@
-"""Which rules the caches answer by: learnt and chosen on val, so that the promise on accuracy holds for photos to come."""
+"""Choose the caches' rules and thresholds on val so that the bound on the loss of accuracy holds for new photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models or whole experiments side by side, paired on the same test photos: McNemar's test, bootstrap of the difference."""
+"""Compare models or experiments, paired on the same test photos: McNemar's test, bootstrap of the difference."""
 
 from __future__ import annotations
 

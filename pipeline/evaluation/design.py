@@ -1,4 +1,4 @@
-"""The cascade designs itself: which caches, in which order, from which threshold on, as val shows."""
+"""Search for cascade designs on val: which caches, in which order, with which threshold."""
 
 from __future__ import annotations
 

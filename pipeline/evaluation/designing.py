@@ -1,4 +1,4 @@
-"""Design the cascade of an experiment from the stored predictions of all its trained models, and write the choice."""
+"""Design an experiment's cascade from the stored predictions of all its trained models, and write the chosen design."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every evaluation of an experiment needs: its manifest, its rules, the readable part of its predictions."""
+"""Common inputs of every evaluation: the rules, the readable predictions, and their fingerprint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report tells, as plain lists and dicts for its templates."""
+"""Contents of the report as plain lists and dicts for its templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What main sees as alike: its features in two dimensions (PCA, t-SNE, UMAP) on a page that shows the photo of a point."""
+"""Embedding of test photos by main's features in two dimensions (PCA, t-SNE, UMAP), as a page that shows each point's photo."""
 
 from __future__ import annotations
 

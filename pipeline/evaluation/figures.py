@@ -1,4 +1,4 @@
-"""Tables of figures that a report tells: what each model is, every figure with its interval, other days, speed."""
+"""Tables of the report: models, figures with their intervals, other days, speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rules learn from val: the temperature, when to defer, and the order in which thresholds fall."""
+"""Fit rules on val: temperature, deferral, and the order in which thresholds are lowered."""
 
 from __future__ import annotations
 

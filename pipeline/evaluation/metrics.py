@@ -1,4 +1,4 @@
-"""Figures of a model from truth and logits: scores with their 95 % intervals, per species, and a cache's own figures."""
+"""Metrics of a model from truth and logits: scores with 95 % intervals, per species, and those of a cache."""
 
 from __future__ import annotations
 

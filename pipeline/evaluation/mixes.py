@@ -1,4 +1,4 @@
-"""Mixes of species for simulated days: by photos, uniform, as observed in the region, of a month; missing, dominant."""
+"""Species mixes of simulated days: by photos, uniform, as observed in the region or in a month; missing, dominant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Monte Carlo over stored predictions: what a day in the field may give. No network is run again."""
+"""Monte Carlo simulation of days in the field by resampling stored predictions; no network runs."""
 
 from __future__ import annotations
 

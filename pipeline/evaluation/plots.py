@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what a threshold costs and saves, which species are hard, which are taken for which."""
+"""Plots of an evaluation: cost and benefit of thresholds, hard species, confusions."""
 
 from __future__ import annotations
 

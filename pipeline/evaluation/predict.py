@@ -1,4 +1,4 @@
-"""Predict once: every model sees every photo of val and test one time; all figures read the stored logits."""
+"""Predict once: every model classifies every photo of val and test one time; all figures come from the stored logits."""
 
 from __future__ import annotations
 

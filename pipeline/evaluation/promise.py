@@ -1,4 +1,4 @@
-"""What val can promise of photos not seen yet: exact finite-sample tests, and the sequence in which they may be asked."""
+"""Finite-sample guarantees from val: exact tests, and the fixed sequence in which they are applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of an experiment: report.html (one file), report.md, and the tables and pictures that only it needs."""
+"""The report of an experiment: report.html (one file), report.md, and their own tables and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cascade over stored predictions, by the very rules that run on the device."""
+"""The cascade over stored predictions, by the routing rule of the device."""
 
 from __future__ import annotations
 

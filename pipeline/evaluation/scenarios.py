@@ -1,4 +1,4 @@
-"""Days unlike the test split, from stored predictions: other mixes of species, the head or the tail alone, a burst."""
+"""Days unlike the test split, from stored predictions: other species mixes, only the head or the tail, a burst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores from weighted counts: one formula for a figure, for its bootstrap interval and for a simulated day."""
+"""Scores from weighted counts: one formula for a figure, its bootstrap interval and a simulated day."""
 
 from __future__ import annotations
 

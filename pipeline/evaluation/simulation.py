@@ -1,4 +1,4 @@
-"""Monte Carlo of an experiment: its stored predictions, one model or a cascade, into result files."""
+"""Run the Monte Carlo simulation of an experiment, for one model or a cascade, and write the result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a photo takes, from the file's bytes to the label, cascade and main alone in turn so that drift hits both."""
+"""Time per photo from file bytes to label; cascade and main run alternately so that drift affects both."""
 
 from __future__ import annotations
 

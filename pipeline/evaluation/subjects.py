@@ -1,4 +1,4 @@
-"""What can be simulated, as one sample of photos with truth, answer and flow: a model, a cascade, caches without main."""
+"""Systems that can be simulated, as a sample of photos with truth, answer and route: a model, a cascade, caches without main."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the caches' thresholds do, for all steps of a path of thresholds at once, from stored predictions."""
+"""Effect of the caches' thresholds, for all steps of a path of thresholds at once, from stored predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and a picture of a series of inference times, in the form of the users' runtime benchmark."""
+"""Tables and a plot of a series of inference times, in the format of the users' runtime benchmark."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where a network looks, whether its maps can be believed, and what its channels want to see."""
+"""Explanations: attribution maps, tests of their faithfulness, and feature visualisation."""

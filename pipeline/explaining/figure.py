@@ -1,4 +1,4 @@
-"""One picture per photo: what each network saw, what it answered, and where each method says that it looked."""
+"""One picture per photo: what each network saw, its answer, and the map of each method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What explains is made once: kept until what it was made from changes, and with it what could not be had."""
+"""Stamps of explanations: each is made once and kept until its inputs change, failures included."""
 
 from __future__ import annotations
 

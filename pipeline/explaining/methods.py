@@ -1,4 +1,4 @@
-"""Ways to ask a network where it looks, by Captum; one method is one function and one line of METHODS."""
+"""Attribution methods, by Captum; each method is one function and one line of METHODS."""
 
 from __future__ import annotations
 

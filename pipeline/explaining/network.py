@@ -1,4 +1,4 @@
-"""A network made ready to be explained: no operation in place, activations that gradient rules know, its last map found."""
+"""Prepare a network for explanation: no in-place operations, activations that gradient rules support, its last feature map."""
 
 from __future__ import annotations
 

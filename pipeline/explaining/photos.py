@@ -1,4 +1,4 @@
-"""Which photos are explained, and under which name."""
+"""Select the photos to explain, and name their pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explain photos: one picture per photo, kept until the photo, the models or what is asked for change."""
+"""Explain photos: one picture per photo, kept until the photo, the models or the options change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model to be asked: its answer on a photo, and its maps."""
+"""A trained model under explanation: its answer to a photo, and its maps."""
 
 from __future__ import annotations
 

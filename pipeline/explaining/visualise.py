@@ -1,4 +1,4 @@
-"""What channels and species look like to a network, and which groups of channels answer where in a photo."""
+"""Feature visualisation of channels and species, and groups of channels located in a photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What communication cost: a file beside the results while photos flow, and a sentence in the end."""
+"""Cost of communication: a file beside the results while the job runs, and a summary at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server, asked over HTTP: what it answers, and what its other answers mean."""
+"""HTTP client of one server: its answers, and the meaning of its errors."""
 
 from __future__ import annotations
 

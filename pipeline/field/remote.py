@@ -1,4 +1,4 @@
-"""What `classify.py --main` does besides: what no cache is sure of is kept, sent, and becomes a row when main answers."""
+"""The `--main` mode of `classify.py`: photos that no cache answers are stored, sent, and become rows when main answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that sends what waits: back-off while nobody answers, and each answer merged exactly once."""
+"""The thread that sends stored photos: back-off while the server is away, each answer merged exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos that wait for an answer, in one SQLite file that stays within a budget."""
+"""Queue of photos that wait for an answer, in one SQLite file with a size limit."""
 
 from __future__ import annotations
 

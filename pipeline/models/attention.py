@@ -1,4 +1,4 @@
-"""ResNet-50 with channel attention and a deep classifier: an example of a network of one's own in one file."""
+"""ResNet-50 with channel attention and a deep classifier: an example of a custom network in one file."""
 
 from __future__ import annotations
 

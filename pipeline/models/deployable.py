@@ -1,4 +1,4 @@
-"""The network with its scaling inside: uint8 photos in, logits out. Trained, exported and measured in this form."""
+"""The network with its scaling inside: uint8 photos in, logits out. It is trained, exported and measured in this form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start from a trained model folder: its backbone, and of its classifier what stands for species that both know."""
+"""Start from a trained model folder: copy its backbone, and the classifier's rows of species that both models know."""
 
 from __future__ import annotations
 

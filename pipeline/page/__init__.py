@@ -1,1 +1,1 @@
-"""The page in the browser: above deploy and evaluation, whose bundle and stored predictions it shows."""
+"""The page in the browser: shows the bundle of deploy and the stored predictions of evaluation."""

@@ -1,4 +1,4 @@
-"""The part of the page that shows answers: of one photo in full, of many as a table."""
+"""The part of the page with answers: one photo in full, many as a table."""
 
 from __future__ import annotations
 

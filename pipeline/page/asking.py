@@ -1,4 +1,4 @@
-"""What the bundle's cascade says of a photo and why, by the edge code alone."""
+"""The bundle cascade's answer to a photo, with the reasons, by the edge code alone."""
 
 from __future__ import annotations
 

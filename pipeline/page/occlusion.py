@@ -1,4 +1,4 @@
-"""Where a model looked: how much its answer suffers when a grey square covers a part of the photo."""
+"""Occlusion map: how much the answer's score drops when a grey square covers a part of the photo."""
 
 from __future__ import annotations
 

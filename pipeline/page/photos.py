@@ -1,4 +1,4 @@
-"""Photos of the experiment to show: test photos to pick from, train photos as examples of a species."""
+"""Photos of the experiment for the page: test photos to choose from, train photos as examples of a species."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of the page that moves the caches' thresholds and tells what they cost and save."""
+"""The part of the page with threshold sliders and their effect."""
 
 from __future__ import annotations
 

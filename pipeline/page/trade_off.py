@@ -1,4 +1,4 @@
-"""What the caches' thresholds cost and save, from the stored predictions of val or test; no network runs."""
+"""Cost and benefit of the caches' thresholds, from the stored predictions of val or test; no network runs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A cascade behind HTTP: what a device cannot answer is asked here."""
+"""A cascade behind HTTP, for photos that a device cannot answer."""

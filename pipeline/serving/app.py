@@ -1,4 +1,4 @@
-"""The HTTP interface: POST /v1/classify and what operators need beside it."""
+"""The HTTP interface: POST /v1/classify, and the endpoints for operators."""
 
 from __future__ import annotations
 

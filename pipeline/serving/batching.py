@@ -1,4 +1,4 @@
-"""Photos that several threads ask of a network at the same time, answered in one call."""
+"""Dynamic batching: photos from several threads go through a network in one call."""
 
 from __future__ import annotations
 

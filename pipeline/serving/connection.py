@@ -1,4 +1,4 @@
-"""HTTP connections that are closed on clients who send their head, or read their answer, too slowly."""
+"""HTTP connections with timeouts: clients that send or read too slowly are disconnected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From bytes to answers: a bounded queue before a pool of threads that share the networks."""
+"""From bytes to answers: a bounded queue and a pool of threads that share the networks."""
 
 from __future__ import annotations
 

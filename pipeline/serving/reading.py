@@ -1,4 +1,4 @@
-"""The photos of a request: read within its limits, from a raw body or a form."""
+"""Read the photos of a request, from a raw body or a form, within its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""Schemas of the server's JSON."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Data, augmentation, losses, schedule and the loop that can be killed and continued."""
+"""Training: data, augmentation, losses, schedules, and a loop that resumes after a kill."""

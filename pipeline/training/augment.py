@@ -1,4 +1,4 @@
-"""What a photo goes through before it is learnt from: a few named recipes, all random draws from torch's generator."""
+"""Augmentation: a few named recipes, with all random draws from torch's generator."""
 
 from __future__ import annotations
 

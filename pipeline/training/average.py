@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights: what is measured and kept in place of the last step's weights."""
+"""Exponential moving average of a network's weights, evaluated and kept in place of the last weights."""
 
 from __future__ import annotations
 

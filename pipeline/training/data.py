@@ -1,4 +1,4 @@
-"""Photos for training. Each photo's random draws come from (seed, epoch, index), so workers do not change the result."""
+"""Photos for training. Each photo's random draws come from (seed, epoch, index), so the number of workers does not matter."""
 
 from __future__ import annotations
 

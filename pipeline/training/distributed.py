@@ -1,4 +1,4 @@
-"""Several processes, on one host or many, that train as one: started by torchrun; gloo on CPUs, nccl on GPUs.
+"""Data-parallel training in several processes, on one host or many: started by torchrun; gloo on CPUs, nccl on GPUs.
 
 On several hosts the same command is started on each; models_dir and output_dir lie on a file system that all share.
 Without torchrun everything here is what one process needs: rank 0 of 1.

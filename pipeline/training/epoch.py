@@ -1,4 +1,4 @@
-"""One epoch: learn from every batch once, then measure on val."""
+"""One epoch: train on every batch once, then evaluate on val."""
 
 from __future__ import annotations
 

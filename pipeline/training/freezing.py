@@ -1,4 +1,4 @@
-"""Parameters that do not learn for a while; what is frozen keeps its batch statistics too."""
+"""Freeze parameters for a while; batch normalisation with frozen parameters keeps its statistics, too."""
 
 from __future__ import annotations
 

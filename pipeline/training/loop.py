@@ -1,4 +1,4 @@
-"""The training loop: kill it at any moment, the same command goes on after the last whole epoch and ends the same."""
+"""The training loop: after a kill the same command continues after the last complete epoch, with the same result."""
 
 from __future__ import annotations
 

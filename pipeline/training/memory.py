@@ -1,4 +1,4 @@
-"""Memory: keep what is freed in the process, and say which setting needs less of it.
+"""Memory: keep freed memory in the process, and name the settings to lower when it runs out.
 
 A training step frees and takes the same big blocks again and again. glibc gives such blocks back to the system at once,
 and each page taken back costs a fault: up to half of the time of a small network's training on a CPU.

@@ -1,4 +1,4 @@
-"""Photos mixed in pairs within a batch: mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019), by torchvision."""
+"""Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) within a batch, by torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer, schedule and gradient scaler: all that makes steps out of losses, and its state."""
+"""Optimizer, schedule and gradient scaler as one object with one state."""
 
 from __future__ import annotations
 

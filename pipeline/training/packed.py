@@ -1,4 +1,4 @@
-"""Photos decoded once into one memory-mapped Arrow file: later epochs and trainings read these pixels, not JPEGs.
+"""Photos decoded once into one memory-mapped Arrow file; later epochs and trainings read these pixels instead of JPEGs.
 
 A photo is kept as decode() gives it, so what is learnt from does not change, unless its short side is longer than the
 side asked for: then it is made smaller (anti-aliased), and the log says how many were.

@@ -1,4 +1,4 @@
-"""From a configuration to trained model folders: which labels, which network, which teacher, then the loop."""
+"""Train the models of a configuration: label space, network and teacher of each, then the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rate over a training: each schedule is stepped where it belongs, by step, by epoch or by the val loss."""
+"""Learning-rate schedules, each stepped at its own time: per step, per epoch, or by the val loss."""
 
 from __future__ import annotations
 

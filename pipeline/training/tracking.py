@@ -1,4 +1,4 @@
-"""Metrics of each epoch, and in the end the model, to trackers that run on this machine; each is an extra."""
+"""Send each epoch's metrics and the finished model to local trackers; each tracker is an extra."""
 
 from __future__ import annotations
 

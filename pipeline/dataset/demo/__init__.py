@@ -1,1 +1,1 @@
-"""The embedded demo set: species, how one is drawn, how the set is made."""
+"""The embedded demo set: its species, and how their photos are drawn."""

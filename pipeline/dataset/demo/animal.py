@@ -1,4 +1,4 @@
-"""From a look to the outlines of one individual, in animal units (see look)."""
+"""Geometry of one individual: from a look to outlines in animal units (see look)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words in which an invented arthropod is described: marks on parts, limbs, the whole look.
+"""Description of an invented arthropod: marks on parts, limbs, the whole look.
 
 Animal units: the head is at y = 0, the tail near y = 1, x points to the animal's side; all lengths are body lengths.
 """

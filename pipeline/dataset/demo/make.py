@@ -1,4 +1,4 @@
-"""The embedded demo set: drawn photos of invented insects and spiders, long-tailed and fine-grained like a real region."""
+"""Make the embedded demo set: drawn photos of invented insects and spiders, long-tailed and fine-grained like a real region."""
 
 from __future__ import annotations
 

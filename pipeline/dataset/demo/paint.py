@@ -1,4 +1,4 @@
-"""Polygons, layers, blur and noise: what every part of a drawn photo is made with."""
+"""Drawing primitives: polygons, layers, blur and noise."""
 
 from __future__ import annotations
 

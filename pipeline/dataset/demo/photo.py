@@ -1,4 +1,4 @@
-"""Draws one photo of an invented arthropod: a `Look` (what the species is like) and a random generator in, pixels out."""
+"""Draw one photo of an invented arthropod from its `Look` and a random generator."""
 
 from __future__ import annotations
 

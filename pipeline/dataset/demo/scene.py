@@ -1,4 +1,4 @@
-"""The grounds that animals are drawn on: leaf, soil, bark, sky, grass."""
+"""Backgrounds of the drawn photos: leaf, soil, bark, sky, grass."""
 
 from __future__ import annotations
 

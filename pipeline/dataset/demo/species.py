@@ -1,4 +1,4 @@
-"""The invented species: the looks of nine kinds, and what their look-alikes have otherwise.
+"""The invented species: looks of nine kinds, and the differences of their look-alikes.
 
 Look-alike species differ in one part only and sit across head and tail, so that a tiny network can learn the dominant
 species while the tail needs a careful one.

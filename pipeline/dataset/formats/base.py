@@ -1,4 +1,4 @@
-"""What every format gives: the photos below a root, with all that is known of each."""
+"""Common types of all formats: a photo with its metadata, and the listing of a collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos in the users' folder form: <root>/<group>/<species>/<photo>."""
+"""The folder format: <root>/<group>/<species>/<photo>."""
 
 from __future__ import annotations
 

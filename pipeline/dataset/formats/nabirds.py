@@ -1,4 +1,4 @@
-"""NABirds: CUB's tables with other names, and photographers.txt.
+"""NABirds: the tables of CUB-200-2011 under other names, and photographers.txt.
 
 Van Horn et al., "Building a bird recognition app and large scale dataset with citizen scientists", CVPR 2015.
 """

@@ -1,1 +1,1 @@
-"""Which species live in the region: one file per kind of list."""
+"""Sources of a region's species list: one file per source."""

@@ -1,4 +1,4 @@
-"""A region's species from iNaturalist's check-list pages (HTML), page after page until there are no more."""
+"""A region's species from iNaturalist's check-list pages (HTML), page by page to the last one."""
 
 from __future__ import annotations
 

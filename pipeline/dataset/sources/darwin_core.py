@@ -1,4 +1,4 @@
-"""A region's species from a Darwin Core archive, as GBIF gives it, read from the zip."""
+"""A region's species from a Darwin Core archive (GBIF), read from the zip."""
 
 from __future__ import annotations
 

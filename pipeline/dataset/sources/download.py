@@ -1,4 +1,4 @@
-"""Download the photos of an Open Data query into the users' folder form, with a ledger of whose they are."""
+"""Download the photos of an Open Data query into the folder format, with a ledger of licences and holders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A region's species and how often each was observed there, from iNaturalist's API."""
+"""A region's species and their observation counts from iNaturalist's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source gives: the species of each group, and how often each was observed where the source counts."""
+"""Common type of all sources: species per group, with observation counts where the source has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place of network policy: who asks, how often, how long it waits, when it asks again and when it gives up."""
+"""Network policy of all requests: User-Agent, rate, timeouts, retries, limits."""
 
 from __future__ import annotations
 

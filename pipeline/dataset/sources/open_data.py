@@ -1,4 +1,4 @@
-"""A region's species, counts and photos from iNaturalist's Open Data tables, queried where they lie.
+"""A region's species, counts and photos from iNaturalist's Open Data tables, queried in place.
 
 The tables: https://github.com/inaturalist/inaturalist-open-data (tab-separated, no quotes, gzip).
 """

@@ -1,4 +1,4 @@
-"""Pages of an answer, each kept as it arrives: what lies in the folder is not asked for again."""
+"""Paged answers of a server: each page is stored as it arrives, and a stored page is not requested again."""
 
 from __future__ import annotations
 

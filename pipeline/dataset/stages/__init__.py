@@ -1,5 +1,4 @@
-"""The data set's stages in order, a file each; each reads files, writes files, and is skipped while its inputs are the
-same."""
+"""The stages of the data set in order, one file each; a stage is skipped while its inputs are unchanged."""
 
 from __future__ import annotations
 
