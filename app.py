@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Open a page in the browser: photos in, the answers of the bundle and their reasons out; thresholds as sliders."""
+"""Open a page in the browser that classifies photos with the bundle, explains the answers, and moves thresholds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = """  app.py --config configs/demo.yaml
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
-    arguments.add_argument("--port", type=int, default=8501, help="where the page is served (default: 8501)")
+    arguments.add_argument("--port", type=int, default=8501, help="port of the page (default: 8501)")
     arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     return run(work, arguments.parse_args())
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count what models cost: MACs, parameters and memory of activations, in all and layer by layer; needs no photo."""
+"""Count the cost of models: MACs, parameters and memory of activations, in total and per layer; needs no photo."""
 
 from __future__ import annotations
 

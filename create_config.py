@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ask for what a new region needs and write a commented configuration."""
+"""Ask for the settings of a new region and write a commented configuration."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EXAMPLES = """  create_config.py pyrenees.yaml                   asks; an empty 
 
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
-    arguments.add_argument("file", type=Path, metavar="FILE", help="where to write; its name is the experiment's")
-    arguments.add_argument("--yes", action="store_true", help="ask nothing, take every default")
-    arguments.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    arguments.add_argument("file", type=Path, metavar="FILE", help="file to write; its name is the experiment's")
+    arguments.add_argument("--yes", action="store_true", help="ask nothing, use every default")
+    arguments.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     return run(work, arguments.parse_args())
 
 

@@ -11,7 +11,7 @@ import sys
 from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  dataset_orchestrator.py --config configs/demo.yaml
-  dataset_orchestrator.py --config config.yaml --until match      only find out what matches
+  dataset_orchestrator.py --config config.yaml --until match      only match the species
   dataset_orchestrator.py --config config.yaml --until region --set region.source=check_list --set region.contact=you@example.org
   dataset_orchestrator.py --config config.yaml --only plots       one stage again, if its inputs changed
   dataset_orchestrator.py --config config.yaml --set train_val_split.dominant_threshold=0.8"""
@@ -21,7 +21,7 @@ def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     stages = arguments.add_mutually_exclusive_group()
     stages.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    stages.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    stages.add_argument("--only", metavar="STAGE", help="run only this stage")
     return run(work, arguments.parse_args())
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack the bundle that goes to the device: models, cascade, labels, classify.py."""
+"""Pack the bundle for the device: models, cascade, labels, classify.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Evaluate the models and the cascade: every photo of val and test is looked at once, figures are of test."""
+"""Evaluate the models and the cascade: each model classifies every photo of val and test once; figures are of test."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def main() -> int:
     arguments.add_argument("--images", type=Path, metavar="FOLDER", help="score on another labelled folder")
     for name, text in MEASURES.items():
         arguments.add_argument(f"--{name}", type=int, metavar="N", help=text)
-    arguments.add_argument("--report", action="store_true", help="write a report of all that was measured so far")
-    arguments.add_argument("--compare", nargs="+", metavar="NAME", help="only pair evaluated models or experiments")
+    arguments.add_argument("--report", action="store_true", help="write a report of all results so far")
+    arguments.add_argument("--compare", nargs="+", metavar="NAME", help="only compare evaluated models or experiments")
     arguments.add_argument("--channels", type=Path, metavar="PHOTO", help="only draw heat maps of each model's layers")
     given = arguments.parse_args()
     for name in MEASURES:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export, quantize and evaluate what train_multiple.py trained: every member of the section `sweep`, one table at the end."""
+"""Export, quantize and evaluate the models of train_multiple.py, with one table of all members of the section `sweep`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show where the models look: a picture per photo with the maps of several methods; and whether maps can be believed."""
+"""Explain answers: a picture per photo with attribution maps of several methods; and tests of the maps' faithfulness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.console import Facts, configuration, parser, run
 EXAMPLES = """  explain.py --config configs/demo.yaml                     some test photos: right ones, wrong ones
   explain.py --config configs/demo.yaml my_photo.jpg FOLDER --models main main_p50 --methods gradcam deeplift
   explain.py --config configs/demo.yaml my_photo.jpg --target "Apis mellifera" --methods all
-  explain.py --config configs/demo.yaml --check 50          do the maps say more than chance, on 50 test photos?
+  explain.py --config configs/demo.yaml --check 50          test the maps against random ones, on 50 test photos
   explain.py --config configs/demo.yaml --visualise "Ommatidius decempixelus" 7 --models main   what main wants to see
   explain.py --config configs/demo.yaml my_photo.jpg --groups 4 --layer blocks.4     channels that answer together
 
@@ -23,8 +23,8 @@ def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument("images", nargs="*", metavar="IMAGE", help="photos or folders; none: some test photos")
     arguments.add_argument("--models", nargs="+", default=[], metavar="NAME", help="model folders; none: the cascade's")
-    arguments.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="ways to look, or all")
-    arguments.add_argument("--target", metavar="SPECIES", help="what speaks for this species, not for the answer")
+    arguments.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="attribution methods, or all")
+    arguments.add_argument("--target", metavar="SPECIES", help="explain this species instead of the answer")
     instead = arguments.add_mutually_exclusive_group()
     instead.add_argument("--check", type=int, metavar="N", help="score the maps on N test photos, draw no pictures")
     instead.add_argument("--visualise", nargs="+", metavar="WHAT", help="pictures for species, or channels by number")

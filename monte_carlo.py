@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Simulate days in the field by resampling the stored test predictions; no network is run again."""
+"""Simulate days in the field by resampling the stored test predictions; no network runs."""
 
 from __future__ import annotations
 

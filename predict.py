@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Name the species on any number of photos, with the cascade or one model, on all cores or a Ray cluster."""
+"""Classify any number of photos with the cascade or one model, on all cores or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument(
         "--input", dest="photos", required=True, metavar="DIR|GLOB|LIST|PARQUET",
-        help="folder, pattern, text file with a path a line, or table with a column path (image_path: of dst_dataset)",
+        help="folder, pattern, text file with one path per line, or table with a column path (image_path: below dst_dataset)",
     )  # fmt: skip
-    arguments.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the job is kept")
-    arguments.add_argument("--model", metavar="NAME", help="one model alone (default: the cascade of the bundle)")
-    arguments.add_argument("--precision", choices=["fp32", "int8"], help="of --model (default: route.precision)")
-    arguments.add_argument("--topk", type=int, default=5, help="how many candidates to tell (default 5)")
+    arguments.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the job")
+    arguments.add_argument("--model", metavar="NAME", help="use one model (default: the cascade of the bundle)")
+    arguments.add_argument(
+        "--precision", choices=["fp32", "int8"], help="precision of --model (default: route.precision)"
+    )
+    arguments.add_argument("--topk", type=int, default=5, help="number of candidates per photo (default 5)")
     arguments.add_argument(
         "--part-size", type=int, default=1000, metavar="N", help="photos per file and task (default 1000)"
     )
-    arguments.add_argument("--engine", choices=["local", "ray"], default="local", help="who does it (default local)")
-    arguments.add_argument("--workers", type=int, metavar="N", help="at once, a core each (default: every core)")
-    arguments.add_argument("--address", help="ray: of the cluster (default: one is started on this machine)")
-    arguments.add_argument("--retry-failed", action="store_true", help="only the photos that failed before")
+    arguments.add_argument("--engine", choices=["local", "ray"], default="local", help="where to run (default local)")
+    arguments.add_argument(
+        "--workers", type=int, metavar="N", help="number of workers, one core each (default: every core)"
+    )
+    arguments.add_argument("--address", help="ray: address of the cluster (default: start one on this machine)")
+    arguments.add_argument("--retry-failed", action="store_true", help="classify only the photos that failed before")
     given = arguments.parse_args()
     for name in ("topk", "part_size", "workers"):
         if (n := getattr(given, name)) is not None and n < 1:

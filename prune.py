@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prune channels of trained models: smaller networks in folders of their own, beside the untouched originals."""
+"""Prune channels of trained models; the smaller networks get their own folders beside the unchanged originals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ EXAMPLES = """  prune.py --config config.yaml                                  e
 
 names: main_p50 (half of the channels gone), main_macs50 (half of the MACs left), ..._retrained; any step takes them"""
 SHORTCUTS = {
-    "macs": "share of the MACs that stays",
-    "params": "share of the parameters that stays",
+    "macs": "share of the MACs to keep",
+    "params": "share of the parameters to keep",
     "ms": "ms per photo",
 }
 
@@ -32,12 +32,12 @@ def main() -> int:
         metavar="NAME",
         help="a model folder's name; repeatable; none: all unpruned",
     )
-    arguments.add_argument("--ratios", type=float, nargs="+", metavar="R", help="shares of the channels that go")
+    arguments.add_argument("--ratios", type=float, nargs="+", metavar="R", help="shares of the channels to remove")
     for name, text in SHORTCUTS.items():
         arguments.add_argument(f"--{name}", type=float, help=f"instead of --ratios: {text}")
     arguments.add_argument("--importance", help="l1, l2, taylor or deadness")
     arguments.add_argument("--scope", help="isomorphic, global or layer")
-    arguments.add_argument("--retrain", action="store_true", help="train on what was pruned, as train.py retrain does")
+    arguments.add_argument("--retrain", action="store_true", help="also retrain them, like train.py retrain")
     Engine.arguments(arguments)
     return run(work, arguments.parse_args())
 

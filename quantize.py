@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export trained models to ONNX (refused unless torch and ONNX agree) and quantize them to int8; a report tells the cost."""
+"""Export trained models to ONNX (refused unless torch and ONNX agree) and quantize them to int8, with a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.console import Facts, configuration, parser, run
 
 EXAMPLES = """  quantize.py --config configs/demo.yaml                 every trained model of the experiment
   quantize.py --config config.yaml --model main
-  quantize.py --config config.yaml --set quantize.max_drop=0.002    costly layers stay in float until val loses less
+  quantize.py --config config.yaml --set quantize.max_drop=0.002    the worst layers stay in float until val loses less
   quantize.py --config config.yaml --set quantize.method=percentile --set quantize.calibration_images=512
   quantize.py --config config.yaml --set export.formats=[torchscript,triton]"""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the whole main job in order: data set, training, export, evaluation, simulation, bundle, report.
 
-Kill it anywhere and call it again: it skips what is up to date and goes on where it was."""
+After a kill the same command continues; steps that are up to date are skipped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer photos over HTTP with the cascade of a bundle, with single stages of it, or with any exported model."""
+"""Classify photos over HTTP with the cascade of a bundle, with some of its stages, or with any exported model."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ EXAMPLES = """  serve.py --config configs/demo.yaml                             
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     add = arguments.add_argument
-    add("--bundle", type=Path, metavar="DIR", help="what deploy.py wrote (default: the experiment's)")
+    add("--bundle", type=Path, metavar="DIR", help="folder of a bundle (default: the experiment's)")
     add("--stages", nargs="+", default=[], metavar="NAME", help="only these stages of it (default: all)")
-    add("--model", metavar="NAME", help="this model of the experiment alone, not the bundle")
-    add("--precision", choices=["fp32", "int8"], help="of --model (default: route.precision)")
+    add("--model", metavar="NAME", help="serve only this model of the experiment, not the bundle")
+    add("--precision", choices=["fp32", "int8"], help="precision of --model (default: route.precision)")
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine need a token")
-    add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
-    add("--token-file", type=Path, metavar="FILE", help="what clients must send (default: $OMMATIDIA_TOKEN, or none)")
-    add("--tls", nargs=2, type=Path, dest="certificate", metavar=("CERT", "KEY"), help="answer https with this one")
-    add("--threads", type=int, default=1, help="cores of one call of a network (default 1)")
-    add("--queue", type=int, default=64, help="photos that wait or are in work; more get 429 (default 64)")
+    add("--port", type=int, default=8000, help="port; 0: any free one (default 8000)")
+    add("--token-file", type=Path, metavar="FILE", help="file with the clients' token (default: $OMMATIDIA_TOKEN)")
+    add("--tls", nargs=2, type=Path, dest="certificate", metavar=("CERT", "KEY"), help="certificate for https")
+    add("--threads", type=int, default=1, help="cores per call of a network (default 1)")
+    add("--queue", type=int, default=64, help="photos waiting or in work; further ones get 429 (default 64)")
     add("--batch", type=int, default=8, help="photos per call of a network (default 8)")
     add("--wait-ms", type=float, default=2.0, help="how long a call waits for more photos (default 2)")
-    add("--max-photos", type=int, default=32, help="of one request (default 32)")
-    add("--max-mb", type=float, default=32.0, help="of one request (default 32)")
-    add("--max-megapixels", type=float, default=50.0, help="of one photo (default 50)")
-    add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for a client to send or to read (default 30)")
+    add("--max-photos", type=int, default=32, help="photos per request (default 32)")
+    add("--max-mb", type=float, default=32.0, help="size of a request (default 32)")
+    add("--max-megapixels", type=float, default=50.0, help="size of a photo (default 50)")
+    add("--timeout", type=float, default=30.0, metavar="SECONDS", help="limit to send or to read (default 30)")
     given = arguments.parse_args()
     otherwise = given.model or given.precision or given.overrides or given.config != arguments.get_default("config")
     if given.bundle and otherwise:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the main model (all species) or cache models (a window of the ranked species, and "Other"), or pruned ones on."""
+"""Train the main model (all species) or cache models (a window of the ranked species, and "Other"); retrain pruned ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SHORTCUTS = {"model": str, "epochs": int, "batch_size": int, "lr": float, "worke
 def main() -> int:
     arguments = parser(__doc__ or "", EXAMPLES)
     arguments.add_argument("role", choices=["cache", "main", "retrain"])
-    arguments.add_argument("name", nargs="*", help="retrain: names of pruned models, as prune.py made them")
-    arguments.add_argument("--threshold", type=float, help="cache: share of the photos that its species hold (sets n)")
+    arguments.add_argument("name", nargs="*", help="retrain: names of pruned models")
+    arguments.add_argument("--threshold", type=float, help="cache: share of the photos that its species hold")
     arguments.add_argument(
         "--start_rank", type=int, action="append", help="cache: rank before its first species; repeatable"
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train many models from one configuration: every combination of the values in its section `sweep`, one table at the end."""
+"""Train many models from one configuration: every combination of the values in its section `sweep`, with one table."""
 
 from __future__ import annotations
 

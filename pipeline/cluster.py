@@ -31,17 +31,17 @@ class Engine:
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
-        """What a script takes to choose it."""
+        """Add the options of a script that choose the engine."""
         parser.add_argument(
-            "--engine", choices=["local", "ray"], default="local", help="local: one after the other; ray: as tasks"
+            "--engine", choices=["local", "ray"], default="local", help="local: in turn; ray: as Ray tasks"
         )
-        parser.add_argument("--address", help="ray: of the cluster (default: one is started on this machine)")
-        parser.add_argument("--cpus", type=float, default=1, help="ray: cores of each task (default 1)")
-        parser.add_argument("--gpus", type=float, default=0, help="ray: GPUs of each task, also shares (default 0)")
+        parser.add_argument("--address", help="ray: address of the cluster (default: start one on this machine)")
+        parser.add_argument("--cpus", type=float, default=1, help="ray: cores per task (default 1)")
+        parser.add_argument("--gpus", type=float, default=0, help="ray: GPUs per task, fractions allowed (default 0)")
 
     @staticmethod
     def chosen(given: argparse.Namespace) -> Engine:
-        """What was chosen."""
+        """The engine that the options name."""
         if given.cpus < 0 or given.gpus < 0:
             raise ConfigError("--cpus and --gpus must not be below 0")
         if given.engine != "ray" and (given.address or given.cpus != 1 or given.gpus):

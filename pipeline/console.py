@@ -49,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """The arguments that every script takes; add the script's own ones to it."""
+    """A parser with the arguments common to all scripts; the script adds its own."""
     result = _Parser(
         description=description,
         epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
@@ -60,9 +60,9 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides", help="override; repeatable"
     )
     lines = result.add_mutually_exclusive_group()
-    lines.add_argument("--verbose", action="store_true", help="more lines, and tracebacks")
-    lines.add_argument("--quiet", action="store_true", help="no lines but warnings and errors")
-    result.add_argument("--json", action="store_true", help="at the end one JSON object on stdout, for programs")
+    lines.add_argument("--verbose", action="store_true", help="more log lines, and tracebacks")
+    lines.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    result.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end, for programs")
     return result
 
 

@@ -32,7 +32,7 @@ from pipeline.files import read_json, sha256, write_json, write_text
 CODE = ("edge", "field")  # folders
 PACKAGES = ("onnxruntime", "numpy", "pillow")
 LAUNCHER = '''#!/usr/bin/env python3
-"""Name the species on photos: classify.py IMAGE|FOLDER... (see README.md)."""
+"""Classify photos: classify.py IMAGE|FOLDER... (see README.md)."""
 
 import sys
 from pathlib import Path

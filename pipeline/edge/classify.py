@@ -50,7 +50,7 @@ def main(folder: Path, arguments: list[str] | None = None, remote: Any = None) -
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="classify.py", description="Name the species on photos.", epilog=EXAMPLES)
+    parser = argparse.ArgumentParser(prog="classify.py", description="Classify photos.", epilog=EXAMPLES)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("photos", nargs="*", metavar="IMAGE|FOLDER", help="photos, folders of them, or the word doctor")
     add("--list", metavar="FILE", help="text file with a path a line; - reads stdin")

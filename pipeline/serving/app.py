@@ -65,7 +65,7 @@ def application(engine: Engine, experiment: str, token: str | None) -> FastAPI:
         openapi_extra={"requestBody": _body(limits.photos)},
     )
     async def classify(request: Request, topk: Annotated[int, Query(ge=1, le=1000)] = 5) -> Answers:
-        """Name the species on one photo (the body) or several (a form); a photo that cannot be read says why."""
+        """Classify one photo (the body) or several (a form); a photo that cannot be read says why."""
         async with reader.photos(request) as photos:
             try:
                 answers = await engine.classify([data for _, data in photos], topk)
