@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.bulk.listing import Listing, read_part, write_listing
+from pipeline.bulk.listing import PhotoList, read_part, write_listing
 from pipeline.bulk.work import SCHEMA, Part
 from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import DataError
@@ -94,7 +94,7 @@ def _listing(folder: Path) -> Path:
     return folder / "photos.parquet"
 
 
-def _same(path: Path, found: Listing, size: int, system: dict[str, Any]) -> None:
+def _same(path: Path, found: PhotoList, size: int, system: dict[str, Any]) -> None:
     """Compare with what the job was begun with, or write it down."""
     new = {"format_version": FORMAT_VERSION, **asdict(found), "part_size": size, **system}
     if not path.exists():

@@ -24,7 +24,7 @@ SCHEMA = pa.schema([("path", pa.binary())])  # as the file system has it: not ev
 
 
 @dataclass(frozen=True)
-class Listing:
+class PhotoList:
     """How many photos, and the digest of their sorted paths. It is of their names, not of what is in them."""
 
     photos: int
@@ -61,7 +61,7 @@ def _column(path: Path, root: Path) -> Iterator[str]:
         raise DataError(f"{path} is no Parquet table of paths: {error}") from error
 
 
-def write_listing(paths: Iterable[str], target: Path, size: int) -> Listing:
+def write_listing(paths: Iterable[str], target: Path, size: int) -> PhotoList:
     """Write the sorted paths, each once, a row group of `size` rows per part; the memory it takes is bounded."""
     scratch = target.with_name(".sorting")
     shutil.rmtree(scratch, ignore_errors=True)  # left behind by a killed run
@@ -77,7 +77,7 @@ def write_listing(paths: Iterable[str], target: Path, size: int) -> Listing:
                 writer.write_table(pa.table([names], SCHEMA), row_group_size=size)
     finally:
         shutil.rmtree(scratch)
-    return Listing(photos, digest.hexdigest())
+    return PhotoList(photos, digest.hexdigest())
 
 
 def _line(path: str) -> bytes:

@@ -28,7 +28,7 @@ TRIALS = 8  # halvings of the range of ratios: to .004
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ChannelGroup:
     """Channels that can go: those of `layer` and of the layers tied to it, with their scores (channels,).
 
     kind: equal for groups of the same build (isomorphic). ratio: the layer's own, from a pattern.
@@ -42,7 +42,7 @@ class Candidate:
 
 def candidates(
     network: nn.Module, size: int, classifier: tuple[str, ...], score: Score, ratios: dict[str, float]
-) -> list[Candidate]:
+) -> list[ChannelGroup]:
     """All groups of channels that can go, in a fixed order.
 
     classifier: prefixes of parameter names that stay whole. ratios: by name pattern, the first that fits a layer counts.
@@ -64,19 +64,19 @@ def candidates(
         own = [ratio for pattern, ratio in ratios.items() if any(fnmatchcase(name, pattern) for name in tied)]
         kind = " ".join(f"{type(m).__name__}:{out}" for m, out in zip(modules, loses, strict=True))
         scores = score(group).double().numpy()
-        found.append(Candidate(names[modules[0]], scores, kind, own[0] if own else None))
+        found.append(ChannelGroup(names[modules[0]], scores, kind, own[0] if own else None))
         prunable |= set(tied)
     _check_patterns(ratios, prunable, set(names.values()))
     return found
 
 
-def choose(found: Sequence[Candidate], ratio: float, settings: Prune, strict: bool = True) -> Removed:
+def choose(found: Sequence[ChannelGroup], ratio: float, settings: Prune, strict: bool = True) -> Removed:
     """The channels that go when `ratio` of those in each scope go, the least important first.
 
     strict: a layer that would lose all its channels is an error; else, and wherever layers compete (global, isomorphic),
     it keeps the share settings.keep.
     """
-    scopes: dict[str, list[Candidate]] = defaultdict(list)
+    scopes: dict[str, list[ChannelGroup]] = defaultdict(list)
     for candidate in found:
         alone = settings.scope == "layer" or candidate.ratio is not None
         scopes[
@@ -97,7 +97,7 @@ def choose(found: Sequence[Candidate], ratio: float, settings: Prune, strict: bo
     return removed
 
 
-def prune(network: nn.Module, size: int, found: Sequence[Candidate], ratio: float, settings: Prune) -> Removed:
+def prune(network: nn.Module, size: int, found: Sequence[ChannelGroup], ratio: float, settings: Prune) -> Removed:
     """Prune `network` in place by a ratio; returns what went."""
     removed = choose(found, ratio, settings)
     if not removed:
@@ -112,7 +112,7 @@ def prune(network: nn.Module, size: int, found: Sequence[Candidate], ratio: floa
 def prune_to(
     network: nn.Module,
     size: int,
-    found: Sequence[Candidate],
+    found: Sequence[ChannelGroup],
     settings: Prune,
     measure: Callable[[nn.Module], float],
     goal: float,
@@ -149,7 +149,7 @@ def prune_to(
     return high, removed
 
 
-def _left(candidate: Candidate, gone: int, share: float, settings: Prune, strict: bool) -> int:
+def _left(candidate: ChannelGroup, gone: int, share: float, settings: Prune, strict: bool) -> int:
     """How many channels stay: all, or the multiple of settings.round_to that is nearest to what the ranking leaves."""
     channels, multiple = len(candidate.scores), settings.round_to
     left = channels - gone

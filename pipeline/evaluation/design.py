@@ -19,7 +19,7 @@ KEEP = 200  # orders of a length that are made longer; all of them while there a
 
 
 @dataclass(frozen=True, eq=False)  # each is itself: arrays have no one equality
-class Candidate:
+class StageModel:
     """A trained model on the photos that design: its answers, and what it costs in ms (medians)."""
 
     name: str
@@ -35,8 +35,8 @@ class Candidate:
 class Order:
     """Caches in order before the main model, and what each threshold gives."""
 
-    caches: tuple[Candidate, ...]
-    main: Candidate
+    caches: tuple[StageModel, ...]
+    main: StageModel
     found: Sweep
     accuracy: NDArray[np.float64]
     ms: NDArray[np.float64]
@@ -46,17 +46,17 @@ class Order:
         return [stage.name for stage in (*self.caches, self.main)]
 
 
-def candidates(tables: Sequence[Predictions], rules: Sequence[Rule]) -> list[Candidate]:
+def candidates(tables: Sequence[Predictions], rules: Sequence[Rule]) -> list[StageModel]:
     """One per table; the rules of main models do not count."""
     found = []
     for table, rule, right in zip(tables, rules, right_answers(tables), strict=True):
         geometry = Recipe.from_dict(table.card["recipe"]).geometry
         infer, prepare, decode = table.rows[["infer_ms", "preprocess_ms", "decode_ms"]].median()
-        found.append(Candidate(table.name, geometry, right, place(table, rule), infer, prepare, decode))
+        found.append(StageModel(table.name, geometry, right, place(table, rule), infer, prepare, decode))
     return found
 
 
-def order(caches: Sequence[Candidate], main: Candidate) -> Order:
+def order(caches: Sequence[StageModel], main: StageModel) -> Order:
     """Accuracy and mean ms at every threshold."""
     costs, prepared = [], set[Geometry]()
     for stage in (*caches, main):
@@ -68,7 +68,7 @@ def order(caches: Sequence[Candidate], main: Candidate) -> Order:
     return Order(tuple(caches), main, found, accuracy, found.ms)
 
 
-def search(caches: Sequence[Candidate], main: Candidate, wanted: float) -> list[Order]:
+def search(caches: Sequence[StageModel], main: StageModel, wanted: float) -> list[Order]:
     """All orders of the caches that can matter, main alone first.
 
     Orders grow by one cache at the end. While a length has at most KEEP orders all of them grow, so the search is exact;
@@ -105,7 +105,7 @@ def front(orders: Sequence[Order]) -> list[tuple[Order, int]]:
     return [(orders[i // len(THRESHOLDS)], int(i % len(THRESHOLDS))) for i in kept]
 
 
-def perfect_routing(stages: Sequence[Candidate]) -> tuple[float, float]:
+def perfect_routing(stages: Sequence[StageModel]) -> tuple[float, float]:
     """Lower bound: (accuracy, ms) where each photo is shown only to the fastest model that is right on it, if any is."""
     alone = [stage.decode + stage.prepare + stage.infer for stage in stages]
     by_speed = np.argsort(alone)
@@ -130,7 +130,7 @@ def best_next(chosen: Order, at: int, caches: Sequence[Predictions], tables: Seq
     fastest = min(caches, key=lambda table: float(table.rows["infer_ms"].median()))
     infer, prepare, decode = fastest.rows[["infer_ms", "preprocess_ms", "decode_ms"]].median()
     geometry = Recipe.from_dict(fastest.card["recipe"]).geometry
-    oracle = Candidate("oracle", geometry, mine, np.where(mine, 0, len(THRESHOLDS)), infer, prepare, decode)
+    oracle = StageModel("oracle", geometry, mine, np.where(mine, 0, len(THRESHOLDS)), infer, prepare, decode)
     tried = [
         order([*chosen.caches[:k], oracle, *chosen.caches[k:]], chosen.main) for k in range(len(chosen.caches) + 1)
     ]

@@ -19,8 +19,8 @@ from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError, ModelError
 from pipeline.evaluation.choice import choose
 from pipeline.evaluation.design import (
-    Candidate,
     Order,
+    StageModel,
     best_next,
     candidates,
     figures,
@@ -47,7 +47,7 @@ class Searched:
     precision: str
     val: dict[str, Predictions]
     learn: dict[str, Predictions]
-    stages: dict[str, Candidate]
+    stages: dict[str, StageModel]
     orders: list[Order]
 
     def order(self, names: list[str]) -> Order:

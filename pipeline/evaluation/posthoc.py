@@ -21,7 +21,7 @@ FIGURES = [
     "accuracy", "macro_f1", "macro_f1_without_other", "hit_share", "hit_precision", "dominant_recall",
     "other_false_positive_rate", "other_false_discovery_rate", "always_other_accuracy",
 ]  # fmt: skip
-THRESHOLDS = tuple(i / 100 for i in range(1, 100))
+SHARES = tuple(i / 100 for i in range(1, 100))
 
 
 def fold(logits: NDArray[np.float32], names: Sequence[str], dominant: Sequence[str]) -> NDArray[np.float64]:
@@ -45,7 +45,7 @@ def every_threshold(settings: Labels, manifest: Manifest, main: Predictions) -> 
     """Figures of the folded model per set of dominant species: threshold (the lowest that gives the set), labels, FIGURES."""
     composition = manifest.composition()
     rows, seen = [], set()
-    for threshold in THRESHOLDS:
+    for threshold in SHARES:
         try:
             ranking, n = ranked(settings, composition, threshold)
         except DataError:  # below the first species' share: there is no such cache

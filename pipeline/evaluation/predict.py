@@ -29,7 +29,7 @@ from pipeline.files import Stamp, read_arrow, run_once, sha256, write_arrow
 from pipeline.labels import LabelSpace
 
 TIMES = ("decode_ms", "preprocess_ms", "infer_ms")
-SPLITS: tuple[str, ...] = ("val", "test")  # what every evaluation needs
+EVALUATED: tuple[str, ...] = ("val", "test")  # what every evaluation needs
 WARM_UP = 5  # photos looked at before times count
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
@@ -151,9 +151,9 @@ def model_file(config: Config, name: str, precision: str) -> Path:
     return path
 
 
-def predictions_file(config: Config, name: str, precision: str, splits: Sequence[str] = SPLITS) -> Path:
+def predictions_file(config: Config, name: str, precision: str, splits: Sequence[str] = EVALUATED) -> Path:
     """Where the predictions of a model are kept."""
-    part = "" if splits == SPLITS else f".{'_'.join(splits)}"
+    part = "" if splits == EVALUATED else f".{'_'.join(splits)}"
     return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}{part}.parquet"
 
 
@@ -163,7 +163,7 @@ def predictions_stamp(target: Path, model: str, data: str) -> Stamp:
 
 
 def predict_stages(
-    config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = SPLITS
+    config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = EVALUATED
 ) -> list[Predictions]:
     """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again.
 

@@ -17,7 +17,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.experiment import basis, chosen, part, users_report
 from pipeline.evaluation.mixes import species_mix
 from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
-from pipeline.evaluation.predict import SPLITS, Predictions, predict_file, predict_stages, predictions_file
+from pipeline.evaluation.predict import EVALUATED, Predictions, predict_file, predict_stages, predictions_file
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
 from pipeline.evaluation.tables import FORMAT_VERSION
@@ -87,7 +87,7 @@ def _used(
         lacking = "main" if model == "big" else "cache before main"
         raise ConfigError(f"there is no {lacking} to simulate alone; see route.stages and cache.start_ranks")
     names = [table.name for table in stages[model]]
-    splits = SPLITS
+    splits = EVALUATED
     if config.monte_carlo.split not in splits:
         splits = (config.monte_carlo.split,)
         tables = predict_stages(config, manifest, config.route.precision, splits)

@@ -20,7 +20,7 @@ SIDE = 2.4  # inches per panel
 
 
 @dataclass(frozen=True)
-class Answer:
+class Explanation:
     """What one model says of one photo. pixels: (size, size, 3) as the network saw them.
 
     label, score: its answer. target, target_score: what the maps are evidence for. right: None where the truth is not known.
@@ -37,7 +37,7 @@ class Answer:
     maps: Mapping[str, NDArray[np.float32] | str]
 
 
-def draw(path: Path, title: str, answers: Sequence[Answer]) -> None:
+def draw(path: Path, title: str, answers: Sequence[Explanation]) -> None:
     """A row per model: photo and answer, then a map per method over the photo in grey."""
     methods = list(answers[0].maps)
     columns = len(methods) + 1
@@ -70,7 +70,7 @@ def overlay(pixels: NDArray[np.uint8], plane: NDArray[np.float32]) -> NDArray[np
     return blended
 
 
-def _seen(axes: Axes, answer: Answer) -> None:
+def _seen(axes: Axes, answer: Explanation) -> None:
     axes.imshow(answer.pixels)
     colour = "black" if answer.right is None else GREEN if answer.right else RED
     verdict = "" if answer.right is None else "\nright" if answer.right else "\nwrong"
@@ -78,7 +78,7 @@ def _seen(axes: Axes, answer: Answer) -> None:
     axes.set_xlabel(text, color=colour, fontsize=10)
 
 
-def _looked(axes: Axes, answer: Answer, method: str) -> None:
+def _looked(axes: Axes, answer: Explanation, method: str) -> None:
     found = answer.maps[method]
     if isinstance(found, str):
         axes.imshow(np.full_like(answer.pixels, 245))

@@ -15,7 +15,7 @@ from pipeline.edge.recipe import decode, preprocess
 from pipeline.edge.rule import probabilities
 from pipeline.errors import ConfigError, ModelError, did_you_mean
 from pipeline.evaluation.predict import stage_names
-from pipeline.explaining.figure import Answer
+from pipeline.explaining.figure import Explanation
 from pipeline.explaining.methods import Map, relevance
 from pipeline.explaining.network import readable
 from pipeline.labels import translate
@@ -68,7 +68,7 @@ def check_target(subjects: Sequence[Subject], species: str) -> None:
 
 def ask(
     subject: Subject, path: Path, methods: Sequence[str], target: str | None, truth: str | None, seed: int
-) -> Answer:
+) -> Explanation:
     """Answer and maps for one photo, for the species `target` or for what the model answers."""
     pixels = subject.see(path)
     scores = subject.probabilities(pixels[None])[0]
@@ -79,7 +79,7 @@ def ask(
     names = subject.card.labels.names
     right = None if truth is None else subject.label_of(truth) == answered
     maps = {method: _map_or_reason(subject, pixels, wanted, method, seed) for method in methods}
-    return Answer(
+    return Explanation(
         subject.card.name,
         pixels,
         names[answered],

@@ -40,12 +40,16 @@ class Sender:
         account: Callable[[bool], object],
     ) -> None:
         """out: the results file, into which `write` puts a row; account: to bring up to date, or (True) soon."""
-        self.spool, self.link, self.out, self.topk, self._write, self._account = spool, link, out, topk, write, account
-        self._lock, self._news, self._wake, self._changed = (
-            threading.RLock(), threading.Event(), threading.Event(), threading.Event(),
-        )  # fmt: skip
+        self.spool, self.link, self.out, self.topk = spool, link, out, topk
+        self._write, self._account = write, account
+        self._lock = threading.RLock()
+        self._news = threading.Event()  # there may be a photo to send
+        self._wake = threading.Event()  # ends a pause
+        self._changed = threading.Event()  # a photo was decided, or the thread has ended
         self._thread = threading.Thread(target=self._work, daemon=True)
-        self._ended, self._failures, self._said = False, 0, ""
+        self._ended = False
+        self._failures = 0  # of requests, in a row
+        self._said = ""  # the last message
         self._error: BaseException | None = None
 
     def start(self) -> None:

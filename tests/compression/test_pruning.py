@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.compression.cost import cost
 from pipeline.compression.importance import alive, importance
-from pipeline.compression.pruning import Candidate, candidates, choose, prune, prune_to
+from pipeline.compression.pruning import ChannelGroup, candidates, choose, prune, prune_to
 from pipeline.errors import ModelError
 from pipeline.models.registry import build, head
 from pipeline.models.surgery import replay
@@ -36,7 +36,7 @@ def network(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
 
 def found(
     made: nn.Module, name: str, ratios: dict[str, float] | None = None, importance_: str = "l1"
-) -> list[Candidate]:
+) -> list[ChannelGroup]:
     photos, labels = torch.randn(6, 3, SIZE, SIZE), torch.arange(6) % 5
     score = importance(importance_, made, photos, labels, 0.1)
     return candidates(made, SIZE, head(made), score, ratios or {})
@@ -91,12 +91,12 @@ def test_grouped_convolutions_and_what_is_tied_to_them_stay_whole() -> None:
 
 # ranking ------------------------------------------------------------------------------------------------------------
 
-A = Candidate("a", np.arange(16.0), "narrow", None)
-B = Candidate("b", np.arange(16.0) + 100, "narrow", None)
-C = Candidate("c", np.arange(32.0) + 1000, "wide", None)
+A = ChannelGroup("a", np.arange(16.0), "narrow", None)
+B = ChannelGroup("b", np.arange(16.0) + 100, "narrow", None)
+C = ChannelGroup("c", np.arange(32.0) + 1000, "wide", None)
 
 
-def gone(ratio: float, *found: Candidate, **settings: Any) -> dict[str, int]:
+def gone(ratio: float, *found: ChannelGroup, **settings: Any) -> dict[str, int]:
     removed = choose(found, ratio, Prune(**{"round_to": 1, "keep": 0.01, **settings}))
     assert all(indices == list(range(len(indices))) for _, indices in removed)  # the scores rise
     return {layer: len(indices) for layer, indices in removed}
@@ -113,28 +113,28 @@ def test_scopes() -> None:
 def test_channels_are_rounded_to_the_nearest_multiple_that_is_not_nothing() -> None:
     for ratio, left in ((0.1, 32), (0.3, 24), (0.5, 16), (0.6, 16), (0.7, 8), (0.95, 8)):
         assert 32 - gone(ratio, C, scope="layer", round_to=8).get("c", 0) == left
-    twelve = Candidate("d", np.arange(12.0), "d", None)
+    twelve = ChannelGroup("d", np.arange(12.0), "d", None)
     assert gone(0.1, twelve, scope="layer", round_to=8) == {}  # 11 are nearer to all than to 8
     assert gone(0.5, twelve, scope="layer", round_to=8) == {"d": 4}
-    assert gone(0.5, Candidate("e", np.arange(6.0), "e", None), scope="layer", round_to=8) == {}
+    assert gone(0.5, ChannelGroup("e", np.arange(6.0), "e", None), scope="layer", round_to=8) == {}
 
 
 def test_equal_scores_go_in_order() -> None:
-    assert choose([Candidate("a", np.ones(4), "", None)], 0.5, Prune(round_to=1)) == [("a", [0, 1])]
+    assert choose([ChannelGroup("a", np.ones(4), "", None)], 0.5, Prune(round_to=1)) == [("a", [0, 1])]
 
 
 def test_layer_with_its_own_ratio_does_not_compete() -> None:
-    own = Candidate("a", np.arange(16.0), "narrow", 0.25)
+    own = ChannelGroup("a", np.arange(16.0), "narrow", 0.25)
     for scope in ("global", "isomorphic", "layer"):
         assert gone(0.75, own, C, scope=scope)["a"] == 4
-    assert "a" not in gone(0.75, Candidate("a", np.arange(16.0), "narrow", 0.0), C, scope="global")
+    assert "a" not in gone(0.75, ChannelGroup("a", np.arange(16.0), "narrow", 0.0), C, scope="global")
 
 
 def test_ratio_that_leaves_no_channel_is_refused() -> None:
     with pytest.raises(ModelError, match="ratio 0.98 would leave no channel in a, which has 16; lower the ratio"):
         gone(0.98, A, scope="layer")
     with pytest.raises(ModelError, match="ratio 0.97 would leave no channel in a"):
-        gone(0.5, Candidate("a", np.arange(16.0), "", 0.97), scope="global")
+        gone(0.5, ChannelGroup("a", np.arange(16.0), "", 0.97), scope="global")
     with pytest.raises(ValueError, match="ratio 1 would leave no channel"):
         Prune(ratios=[1.0])
 

@@ -16,7 +16,7 @@ from pipeline.config import load_config
 from pipeline.dataset.manifest import learnt_manifest, read_manifest
 from pipeline.edge.rule import Rule
 from pipeline.errors import ModelError
-from pipeline.evaluation.design import Candidate, best_next, candidates, figures, front, order, perfect_routing, search
+from pipeline.evaluation.design import StageModel, best_next, candidates, figures, front, order, perfect_routing, search
 from pipeline.evaluation.designing import design
 from pipeline.evaluation.experiment import chosen
 from pipeline.evaluation.predict import predict_stages, stage_names
@@ -74,7 +74,7 @@ def test_two_caches_that_pay_only_together_are_found() -> None:
     """Each answers 35 of 100 photos; what both need, the preparation, costs half of main."""
     geometries, photos = [candidates(pair(0, n=9), [Rule()] * 2)[0].geometry, (9, 1.0, "square")], np.arange(100)
     first, second = (
-        Candidate(
+        StageModel(
             name,
             geometries[0],
             np.ones(100, bool),
@@ -85,7 +85,7 @@ def test_two_caches_that_pay_only_together_are_found() -> None:
         )
         for name, mine in (("first", photos < 35), ("second", photos >= 65))
     )
-    main = Candidate("main", geometries[1], np.ones(100, bool), np.zeros(100, np.int64), infer=20, prepare=0, decode=0)
+    main = StageModel("main", geometries[1], np.ones(100, bool), np.zeros(100, np.int64), infer=20, prepare=0, decode=0)
     assert {tuple(one.names) for one, _ in front(search([first], main, 1.0))} == {("main",)}
     assert {len(one.caches) for one, _ in front(search([first, second], main, 1.0))} == {2}
 
