@@ -22,8 +22,8 @@ from pipeline.cluster import cluster
 from pipeline.console import end_with_parent, log, starting_workers
 
 Work = Callable[[Part], tuple[int, pa.Table]]
-AHEAD = 2  # parts handed out per worker, so that none waits for the next
-LOST = 10  # how often Ray tries a part again whose worker or node is lost
+AHEAD = 2  # parts submitted per worker, so that no worker idles
+LOST = 10  # retries of a part whose worker or node was lost
 DIED = "the process that looked at it died"
 
 
@@ -32,7 +32,7 @@ def local(work: Work, parts: Iterable[Part], workers: int) -> Iterator[tuple[int
     if workers == 1:
         yield from map(work, parts)
         return
-    todo, held = iter(parts), dict[int, Part]()  # held: handed out, not answered
+    todo, held = iter(parts), dict[int, Part]()  # held: submitted, not finished
     progress = True
     while True:
         pool = _pool(workers)

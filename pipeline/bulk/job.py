@@ -50,17 +50,17 @@ class Job:
         return (Part(index, read_part(listing, index)) for index in indexes)
 
     def failed(self) -> dict[int, int]:
-        """Photos that failed, of each answered part that has some."""
+        """Number of failed photos by part, for parts that have any."""
         counts = {i: _failed(self.file(i)) for i in range(self.parts) if self.file(i).exists()}
         return {index: n for index, n in counts.items() if n}
 
     def read_failed(self, indexes: list[int]) -> Iterator[Part]:
-        """Parts with their failed photos alone."""
+        """Parts with only their failed photos."""
         for part in self.read(indexes):
             yield Part(part.index, [part.paths[i] for i in _where_failed(pq.read_table(self.file(part.index)))])
 
     def write(self, index: int, rows: pa.Table) -> None:
-        """Keep the answers of a part; rows of failed photos alone take the places of these."""
+        """Store the answers of a part; rows of retried photos replace the failed ones."""
         if self.file(index).exists():
             known = pq.read_table(self.file(index), schema=SCHEMA).to_pylist()
             for i, row in zip(_where_failed(pa.Table.from_pylist(known, SCHEMA)), rows.to_pylist(), strict=True):
@@ -71,7 +71,7 @@ class Job:
 
 @contextmanager
 def begin(folder: Path, paths: Iterator[str], size: int, system: dict[str, Any]) -> Iterator[Job]:
-    """Begin a job, or go on with it: other photos, other models or parts of another size than it was begun with are refused.
+    """Begin or resume a job; photos, models or a part size other than at its beginning are refused.
 
     system: what answers, as JSON. Nobody else may write to the folder meanwhile.
     """
@@ -95,7 +95,7 @@ def _listing(folder: Path) -> Path:
 
 
 def _same(path: Path, found: PhotoList, size: int, system: dict[str, Any]) -> None:
-    """Compare with what the job was begun with, or write it down."""
+    """Write the job's description, or compare with the one that exists."""
     new = {"format_version": FORMAT_VERSION, **asdict(found), "part_size": size, **system}
     if not path.exists():
         write_json(path, new)

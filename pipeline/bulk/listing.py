@@ -20,12 +20,12 @@ from pipeline.errors import ConfigError, DataError
 
 RUN = 500_000  # paths that are sorted in memory at a time: about 100 MB
 OPEN = 200  # sorted files that are merged at a time
-SCHEMA = pa.schema([("path", pa.binary())])  # as the file system has it: not every name is text
+SCHEMA = pa.schema([("path", pa.binary())])  # bytes: not every file name is valid text
 
 
 @dataclass(frozen=True)
 class PhotoList:
-    """How many photos, and the digest of their sorted paths. It is of their names, not of what is in them."""
+    """Number of photos, and the digest of their sorted paths (of the names, not of the contents)."""
 
     photos: int
     sha256: str
@@ -81,7 +81,7 @@ def write_listing(paths: Iterable[str], target: Path, size: int) -> PhotoList:
 
 
 def _line(path: str) -> bytes:
-    """A line of a file to be sorted: a new line within a name is kept as NUL, which no name can hold."""
+    """A line of a file to be sorted; a newline within a name is written as NUL, which no name can contain."""
     name = os.fsencode(path)
     if b"\0" in name:
         raise DataError(

@@ -76,13 +76,13 @@ def _answer(job: Job, system: System, parts: Iterator[Part], total: int, request
 
 
 def _system(config: Config, request: Request) -> System:
-    """The one exported model that is named, or the cascade of the experiment's bundle."""
+    """The named exported model, or the cascade of the experiment's bundle."""
     where = place(config, request.model, request.precision)
     described = where if request.model else where / "cascade.json"
     return System(str(where), request.model or "", sha256(described), request.topk, os.getcwd())
 
 
 def _described(system: System) -> dict[str, Any]:
-    """What a job keeps of what answers; it loads here first, so that what is wrong with it is said at once."""
+    """The job's record of its system, which is loaded here first so that its errors come at once."""
     labels = {stage.name: list(stage.labels) for stage in sessions(system).stages}
     return {"model": system.model or "cascade", "model_sha256": system.sha256, "topk": system.topk, "labels": labels}

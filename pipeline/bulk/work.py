@@ -51,7 +51,7 @@ class System:
 
 @dataclass(frozen=True)
 class Part:
-    """Photos that are answered together; the unit of work."""
+    """A batch of photos; the unit of work."""
 
     index: int
     paths: Sequence[str]

@@ -46,13 +46,13 @@ def correct_biases(
 def _add(tensor: onnx.TensorProto, change: NDArray[np.float32]) -> None:
     values = numpy_helper.to_array(tensor)
     moved = values + change
-    if np.issubdtype(values.dtype, np.integer):  # a channel that is dead may have a bias near the end of int32
+    if np.issubdtype(values.dtype, np.integer):  # a dead channel may have a bias near the limit of int32
         moved = moved.clip(np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
     tensor.CopyFrom(numpy_helper.from_array(moved.astype(values.dtype), tensor.name))
 
 
 def _means(model: onnx.ModelProto, names: Sequence[str], photos: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    """Mean per channel (axis 1) of these tensors over the photos; only what leads to them is run."""
+    """Mean per channel (axis 1) of these tensors over the photos; only the nodes before them are run."""
     run = session(_up_to(model, names).SerializeToString()).run
     step = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or BATCH  # 0: any number of photos
     batches = [photos[start : start + step] for start in range(0, len(photos), step)]
@@ -67,7 +67,7 @@ def _mean(value: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _up_to(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The part of the model that makes these tensors, as its outputs."""
+    """The subgraph that computes these tensors, with them as outputs."""
     part = onnx.ModelProto()
     part.CopyFrom(model)
     needed, nodes = set(names), []

@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass
 class _Map:
-    """A feature map in memory, from the operator that makes it to the last one that reads it; -1: the input."""
+    """A feature map in memory, from the operator that writes it to the last one that reads it; -1: the input."""
 
     bytes: int
     elements: int
@@ -45,7 +45,7 @@ class _Map:
 
 @dataclass(frozen=True)
 class _Step:
-    """One operator of the forward pass. A place is where a tensor begins in memory."""
+    """One operator of the forward pass. A place is the memory address of a tensor."""
 
     layer: str
     name: str
@@ -125,7 +125,7 @@ def compare(first: nn.Module, second: nn.Module) -> pd.DataFrame:
 
 
 def _run(network: nn.Module, photo: Tensor) -> list[_Step]:
-    """The steps of a forward pass in eval mode, in order of execution; the network is left as it was."""
+    """The steps of a forward pass in eval mode, in order of execution; the network is not changed."""
     training = [module for module in network.modules() if module.training]
     with torch.no_grad(), ModuleTracker() as tracker:
         recorder = _Recorder(network, tracker)
@@ -143,7 +143,7 @@ def _maps(steps: Sequence[_Step], depthwise_in_place: bool = False) -> list[_Map
     held: dict[int, _Map] = {}  # by place
     for i, step in enumerate(steps):
         for place, (size, elements) in step.inputs.items():
-            if place not in held:  # made by no step: the input
+            if place not in held:  # written by no step: the input
                 held[place] = _Map(size, elements, -1, last_read[place])
                 maps.append(held[place])
         place, size, elements = step.output

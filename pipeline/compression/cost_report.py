@@ -20,7 +20,7 @@ from pipeline.dataset.plots import save
 from pipeline.files import write_csv, write_json
 from pipeline.models.checkpoint import RETRAINED, ModelCard, load_model
 
-SMALLEST_KB = 1.0  # below that the colours end
+SMALLEST_KB = 1.0  # lower end of the colour scale
 
 
 def report(config: Config, names: Sequence[str]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def heat_map(tables: Mapping[str, pd.DataFrame], unpruned: str, path: Path) -> N
 
 
 def _families(cards: Sequence[ModelCard]) -> dict[str, list[str]]:
-    """Unpruned models with their pruned ones by what is left of them; retrained ones have the same layers."""
+    """Each unpruned model with its pruned ones, sorted; retrained ones are left out, as they have the same layers."""
     families: dict[str, list[str]] = {}
     for card in cards:
         if card.pruning and not card.name.endswith(RETRAINED):

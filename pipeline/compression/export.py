@@ -46,7 +46,7 @@ def export(
         raise ModelError(
             f"export of {card.name} refused: torch's logits are not finite; train it again, with a lower lr"
         )
-    n = 2 if batch == "dynamic" else batch  # an example of one would fix the batch
+    n = 2 if batch == "dynamic" else batch  # an example of one photo would fix the batch size
     example = torch.zeros(n, card.recipe.size, card.recipe.size, 3, dtype=torch.uint8)
     try:
         with _quiet(), torch.inference_mode(False), torch.no_grad():
@@ -68,7 +68,7 @@ def export(
 
 
 def logits(model: Model, photos: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Logits of any number of photos: `batch` at a time, or as many as the graph takes where that is fixed."""
+    """Logits of any number of photos, `batch` at a time, or as many as a graph of fixed batch size takes."""
     fixed = model.session.get_inputs()[0].shape[0]
     step = fixed if isinstance(fixed, int) else batch
     return np.concatenate([model.logits(photos[start : start + step]) for start in range(0, len(photos), step)])
@@ -77,7 +77,7 @@ def logits(model: Model, photos: NDArray[np.uint8], batch: int = 32) -> NDArray[
 def parity(
     torch_logits: NDArray[Any], other_logits: NDArray[Any], tolerance: float, name: str, other: str = "onnxruntime"
 ) -> dict[str, Any]:
-    """Figures of agreement; disagreement is a ModelError."""
+    """Measures of agreement; disagreement is a ModelError."""
     difference = float(np.abs(torch_logits - other_logits).max())
     same = float((torch_logits.argmax(1) == other_logits.argmax(1)).mean())
     if not difference <= tolerance or same < 1:
@@ -89,7 +89,7 @@ def parity(
 
 
 def strip(proto: onnx.ModelProto) -> None:
-    """Take out what the exporter notes for debugging: it holds paths of the exporting machine and makes the file bigger."""
+    """Remove the exporter's debug information, which holds paths of the exporting machine and makes the file larger."""
     graph = proto.graph
     for item in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph]:
         del item.metadata_props[:]
@@ -105,7 +105,7 @@ def describe(proto: onnx.ModelProto, card: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter talks to stdout and warns of its own internals."""
+    """Silence the exporter, which prints to stdout and warns about its own internals."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logger = logging.getLogger("torch.onnx")

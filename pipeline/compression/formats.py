@@ -20,7 +20,7 @@ from pipeline.models.checkpoint import finished_model
 from pipeline.models.deployable import Deployable
 
 TRITON_FILES = ("config.pbtxt", "labels.txt", "1/model.onnx")
-MAX_BATCH = 32  # photos that a Triton server may put into one call
+MAX_BATCH = 32  # largest batch of a Triton server
 
 
 def torchscript(folder: Path, path: Path, photos: Callable[[], NDArray[np.uint8]], tolerance: float) -> None:
@@ -33,7 +33,7 @@ def torchscript(folder: Path, path: Path, photos: Callable[[], NDArray[np.uint8]
     model = Deployable(network, card.recipe).eval()
     given = torch.from_numpy(photos())
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch would rather have another format
+        warnings.simplefilter("ignore")  # torch recommends another format
         traced = torch.jit.trace(model, given[:2])  # type: ignore[no-untyped-call]
         torch.jit.save(traced, str(temporary), _extra_files={METADATA_KEY: json.dumps(card.to_dict())})
         again = torch.jit.load(str(temporary))  # type: ignore[no-untyped-call]

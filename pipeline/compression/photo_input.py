@@ -9,7 +9,7 @@ import onnx
 
 from pipeline.edge.recipe import Recipe
 
-CHAIN = ["Transpose", "Cast", "Mul", "Add"]  # what the export makes of models.deployable: layout, float, scale, shift
+CHAIN = ["Transpose", "Cast", "Mul", "Add"]  # models.deployable as exported: layout, float, scale, shift
 
 
 def as_quantization(model: onnx.ModelProto, recipe: Recipe) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def as_quantization(model: onnx.ModelProto, recipe: Recipe) -> dict[str, Any]:
 
 
 def take_bytes(model: onnx.ModelProto) -> None:
-    """Take the float scaling and its quantization out of a quantized model: the photo's bytes are the quantized input."""
+    """Remove the float scaling and its quantization from a quantized model: the photo's bytes are the quantized input."""
     for quantizer in [node for node in model.graph.node if node.op_type == "QuantizeLinear"]:
         chain = _leading_to(model, quantizer.input[0])
         if [node.op_type for node in chain] == CHAIN:
@@ -41,7 +41,7 @@ def take_bytes(model: onnx.ModelProto) -> None:
 
 
 def _leading_to(model: onnx.ModelProto, tensor: str) -> list[onnx.NodeProto]:
-    """The nodes from the model's input to this tensor, as far as they follow one another; at most one more than CHAIN."""
+    """The chain of nodes from the model's input to this tensor; at most one more than CHAIN."""
     makers = {name: node for node in model.graph.node for name in node.output}
     chain: list[onnx.NodeProto] = []
     while len(chain) <= len(CHAIN) and (node := makers.get(tensor)):

@@ -84,7 +84,7 @@ def aims(config: Config) -> list[Aim]:
 
 
 def pruned_name(config: Config, source: str, aim: Aim) -> str:
-    """Name of a pruned model: main_p50, main_macs50; with importance and scope where they are not the usual ones."""
+    """Name of a pruned model: main_p50, main_macs50; with importance and scope where they are not the defaults."""
     given, usual = config.prune, Prune()
     unusual = [getattr(given, key) for key in ("importance", "scope") if getattr(given, key) != getattr(usual, key)]
     return "_".join([source, aim.suffix, *unusual])
@@ -147,7 +147,7 @@ def _one(config: Config, manifest: Manifest, source: str, start: str, folder: Pa
 
 
 def _part(ratio: float, steps: int) -> float:
-    """The ratio that, applied in each of the steps to what is left, takes `ratio` away in all."""
+    """The ratio per step that removes `ratio` in total."""
     return float(1 - (1 - ratio) ** (1 / steps))
 
 

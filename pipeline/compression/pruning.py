@@ -23,15 +23,15 @@ from pipeline.errors import ModelError, did_you_mean
 from pipeline.models.surgery import Removed, dependencies, remove
 from pipeline.sections_pruning import Prune
 
-MOST = 0.95  # the greatest ratio that a target may need
-TRIALS = 8  # halvings of the range of ratios: to .004
+MOST = 0.95  # the largest ratio that is tried for a target
+TRIALS = 8  # bisections of the range of ratios: to .004
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that can go: those of `layer` and of the layers tied to it, with their scores (channels,).
+    """Prunable channels: those of `layer` and of the layers coupled to it, with their scores (channels,).
 
-    kind: equal for groups of the same build (isomorphic). ratio: the layer's own, from a pattern.
+    kind: equal for groups of the same structure (isomorphic). ratio: the layer's own, from a pattern.
     """
 
     layer: str
@@ -43,7 +43,7 @@ class ChannelGroup:
 def candidates(
     network: nn.Module, size: int, classifier: tuple[str, ...], score: Score, ratios: dict[str, float]
 ) -> list[ChannelGroup]:
-    """All groups of channels that can go, in a fixed order.
+    """All groups of prunable channels, in a fixed order.
 
     classifier: prefixes of parameter names that stay whole. ratios: by name pattern, the first that fits a layer counts.
     """
@@ -71,7 +71,7 @@ def candidates(
 
 
 def choose(found: Sequence[ChannelGroup], ratio: float, settings: Prune, strict: bool = True) -> Removed:
-    """The channels that go when `ratio` of those in each scope go, the least important first.
+    """The channels to remove when `ratio` of each scope is removed, the least important first.
 
     strict: a layer that would lose all its channels is an error; else, and wherever layers compete (global, isomorphic),
     it keeps the share settings.keep.
@@ -98,7 +98,7 @@ def choose(found: Sequence[ChannelGroup], ratio: float, settings: Prune, strict:
 
 
 def prune(network: nn.Module, size: int, found: Sequence[ChannelGroup], ratio: float, settings: Prune) -> Removed:
-    """Prune `network` in place by a ratio; returns what went."""
+    """Prune `network` in place by a ratio; returns the removed channels."""
     removed = choose(found, ratio, settings)
     if not removed:
         raise ModelError(
@@ -118,7 +118,7 @@ def prune_to(
     goal: float,
     what: str,
 ) -> tuple[float, Removed]:
-    """Prune `network` in place by the smallest ratio with which measure(network) <= goal; returns it and what went.
+    """Prune `network` in place by the smallest ratio with measure(network) <= goal; returns it and the removed channels.
 
     A target out of reach is an error that says how far it got, and leaves the network as it was.
     """
@@ -150,7 +150,7 @@ def prune_to(
 
 
 def _left(candidate: ChannelGroup, gone: int, share: float, settings: Prune, strict: bool) -> int:
-    """How many channels stay: all, or the multiple of settings.round_to that is nearest to what the ranking leaves."""
+    """Number of remaining channels: all, or the multiple of settings.round_to nearest to what the ranking leaves."""
     channels, multiple = len(candidate.scores), settings.round_to
     left = channels - gone
     if strict and left == 0:

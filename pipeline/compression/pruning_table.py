@@ -33,9 +33,9 @@ FIGURES = 2  # raised where a figure of cost.json is defined anew
 
 
 def table(config: Config, manifest: Manifest, failed: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
-    """Figures of all pruned models of the experiment and of what they were before; pruning.csv, pruning.json, log.
+    """Figures of all pruned models of the experiment and of their unpruned ones; pruning.csv, pruning.json, log.
 
-    failed: rows of what could not be made, which come last.
+    failed: rows of models that could not be made; they come last.
     """
     cards = [read_card(folder) for folder in trained_models(config)]
     origins = {card.pruning[0]["unpruned"] for card in cards if card.pruning}
@@ -77,7 +77,7 @@ def _row(card: ModelCard) -> dict[str, Any]:
 
 
 def times(config: Config, cards: Sequence[ModelCard]) -> dict[str, float]:
-    """ms per photo of each model, all measured in one run, kept in pruning_ms.json while the models are the same."""
+    """ms per photo of each model, measured in one run; stored in pruning_ms.json until a model changes."""
     target = config.output / "pruning_ms.json"
     stamp = Stamp(
         config.output / ".stamps" / target.name,
@@ -95,7 +95,7 @@ def times(config: Config, cards: Sequence[ModelCard]) -> dict[str, float]:
 
 
 def figures(manifest: Manifest, folder: Path) -> dict[str, Any]:
-    """Cost of a model and its figures on val, kept in cost.json while weights and photos are the same."""
+    """Cost of a model and its figures on val, stored in cost.json until weights or photos change."""
     card, target = read_card(folder), folder / "cost.json"
     inputs = {"weights": card.weights_sha256, "manifest": manifest.hash, "figures": FIGURES}
     stamp = Stamp(folder / ".stamps" / "cost.json", inputs, [target])

@@ -48,7 +48,7 @@ def compare(truth: NDArray[np.int64], fp32: Logits, int8: Logits) -> dict[str, A
 def report(
     fp32: Path, int8: Path, layers: Sequence[Layer], trials: Sequence[dict[str, Any]], allowed: float
 ) -> dict[str, Any]:
-    """What quantization_report.json holds; the last trial is the one that `int8` is."""
+    """Contents of quantization_report.json; `int8` is the file of the last trial."""
     *_, chosen = trials
     sizes = {"fp32": fp32.stat().st_size, "int8": int8.stat().st_size}
     return {
@@ -74,7 +74,7 @@ def layer_table(layers: Sequence[Layer], kept: Collection[str]) -> pd.DataFrame:
 
 
 def operators_here(path: Path) -> dict[str, int]:
-    """Operators of the graph that onnxruntime really runs on this processor: a Conv among them runs in float."""
+    """Operators that onnxruntime runs on this processor after its optimisations; a Conv among them runs in float."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as scratch:

@@ -67,10 +67,7 @@ class Photos(CalibrationDataReader):  # type: ignore[misc]
 
 
 def calibration_sample(train: pd.DataFrame, n: int, seed: int, labels: LabelSpace) -> pd.DataFrame:
-    """n rows of train (all, where there are fewer), the model's labels in turn so that rare ones are seen too.
-
-    The same seed gives the same rows.
-    """
+    """n rows of train (all, where there are fewer), from the model's labels in turn so that rare ones are included; seeded."""
     shuffled = train.sample(frac=1, random_state=seed)
     shuffled = shuffled.assign(label=labels.ids(shuffled["species"].tolist()))
     shuffled = shuffled.assign(turn=shuffled.groupby("label").cumcount())
@@ -79,7 +76,7 @@ def calibration_sample(train: pd.DataFrame, n: int, seed: int, labels: LabelSpac
 
 @dataclass(frozen=True)
 class Prepared:
-    """An exported fp32 model made ready for int8 in a scratch folder, where the calibrated ranges are kept too."""
+    """An exported fp32 model prepared for int8 in a scratch folder, which also holds the calibrated ranges."""
 
     source: Path
     card: dict[str, Any]
@@ -90,7 +87,7 @@ class Prepared:
 
     @property
     def layers(self) -> dict[str, str]:
-        """Name and operator of each node that can become int8 or stay float by itself, in the order of the graph."""
+        """Name and operator of each node that can be quantized or kept in float on its own, in graph order."""
         kinds = ({*QDQRegistry} | {*QLinearOpsRegistry}) - FOLLOW
         model = onnx.load(self.model)
         after = model.graph.node[len(_before_first_convolution(model)) :]
@@ -109,7 +106,7 @@ def prepared(source: Path, photos: NDArray[np.uint8], settings: Quantize) -> Ite
 
 
 def write_int8(ready: Prepared, target: Path, keep_float: Collection[str] = ()) -> None:
-    """Write the int8 twin; the nodes of `keep_float`, and the scaling before the first convolution, stay float."""
+    """Write the int8 model; the nodes of `keep_float`, and the scaling before the first convolution, stay in float."""
     settings = ready.settings
     with tempfile.TemporaryDirectory() as scratch, replacing(target) as temporary:
         if settings.kind == "dynamic":
@@ -130,7 +127,7 @@ def write_int8(ready: Prepared, target: Path, keep_float: Collection[str] = ()) 
 
 
 def write_one_layer(ready: Prepared, target: Path, layer: str) -> None:
-    """Write a model of which only this layer, with the activation that cuts its output, is int8."""
+    """Write a model in which only this layer, with the activation fused to it, is int8."""
     if ready.settings.kind == "dynamic":
         _dynamic(ready, target, only=[layer])
         return
@@ -184,7 +181,7 @@ def _before_first_convolution(model: onnx.ModelProto) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library advises on the root logger and on stdout."""
+    """Silence the library, which prints advice on the root logger and on stdout."""
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)
     try:

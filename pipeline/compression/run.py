@@ -86,9 +86,9 @@ def _parity_rows(config: Config, val: pd.DataFrame) -> pd.DataFrame:
 
 @contextmanager
 def _all_or_none(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A scratch folder whose files of these names come into `folder` only when the block succeeds."""
+    """A scratch folder; its files of these names move into `folder` only when the block succeeds."""
     scratch = folder / ".quantize.tmp"
-    shutil.rmtree(scratch, ignore_errors=True)  # left behind by a killed run
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
     try:
         yield scratch
         for name in names:
@@ -121,7 +121,7 @@ def _export_both(config: Config, manifest: Manifest, folder: Path) -> None:
         judge = _judge(_kept(manifest, val, card.recipe, scratch / "val.npy"), val["species"], fp32)
         with prepared(fp32, load_photos(manifest, sample, card.recipe), settings) as ready:
             layers = sensitivity(ready)
-            allowed = max(settings.max_drop, 1 / len(val))  # one photo of a small val tells nothing
+            allowed = max(settings.max_drop, 1 / len(val))  # the loss of a single photo is no evidence
             trials = search(ready, layers, judge, allowed, int8)
         figures = report(fp32, int8, layers, trials, allowed)
         write_json(export_json, {"model": card.name, "batch": config.export.batch, "parity": agreement})

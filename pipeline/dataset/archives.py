@@ -15,7 +15,7 @@ from pipeline.dataset.formats.base import safe_path
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 
-UNPACKED = ".unpacked.json"  # in the folder: size and time of change of the archive
+UNPACKED = ".unpacked.json"  # in the folder: size and modification time of the archive
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
 MAC = "__MACOSX/"  # where Macs put what else they know of each file
 MAX_MEMBERS = 10_000_000
@@ -33,12 +33,12 @@ Take = Callable[[Member, IO[bytes]], None]
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a file with the ending of an archive."""
+    """Whether it is a file with an archive's extension."""
     return path.name.lower().endswith(ENDINGS) and path.is_file()
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack whole, once, into a folder beside the archive; gives the folder that holds the files.
+    """Unpack completely, once, into a folder beside the archive; returns the folder that holds the files.
 
     A killed call leaves no half folder: the folder gets its name when all is there. The folder remembers the archive: an
     archive that has changed is unpacked anew, and a folder that was not made from it is an error.
@@ -79,7 +79,7 @@ def _made_from(folder: Path, archive: Path) -> Any:
 
 
 def extract(archive: Path, take: Take, wanted: Collection[str] | None = None) -> None:
-    """Give each file of an archive, or each wanted one, to `take`, in one pass and in the archive's order.
+    """Call `take` with each file of an archive, or with each wanted one, in one pass and in the archive's order.
 
     Every entry that is met is checked, wanted or not; a bad one is an error that names it. The pass ends with the last
     wanted file.
@@ -104,7 +104,7 @@ def extract(archive: Path, take: Take, wanted: Collection[str] | None = None) ->
         raise DataError(f"{archive} cannot be unpacked ({error}); unpack it yourself and name the folder") from error
     except OSError as error:
         if error.errno is not None:
-            raise  # the disk, not the archive
+            raise  # an error of the disk, not of the archive
         raise _damaged(archive, error) from error
 
 

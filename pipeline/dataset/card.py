@@ -16,7 +16,7 @@ from pipeline.dataset.overlap import group_title
 from pipeline.dataset.page import Part, Row
 from pipeline.dataset.splitting import SPLITS
 
-LONGEST = 200  # rows of a list of photos; the manifest has them all
+LONGEST = 200  # rows of a list of photos; the manifest has all
 PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "pyarrow", "scipy")
 
 
@@ -72,7 +72,7 @@ def species(manifest: Manifest) -> Part:
 
 
 def names(report: Mapping[str, Any]) -> list[Part]:
-    """What became of the names, of the report of the stage match; what there is nothing of is left out."""
+    """Outcome of the match, from its report; empty lists are left out."""
     parts = []
     for side, other, told in (
         ("photos", "region", "have photos but are not on the region's list"),
@@ -108,7 +108,7 @@ def names(report: Mapping[str, Any]) -> list[Part]:
 
 
 def bad_photos(manifest: Manifest) -> Part:
-    """Photos in no split: unreadable ones and those that were left out, with the reasons."""
+    """Photos in no split: unreadable and excluded ones, with the reasons."""
     bad = manifest.rows[manifest.rows["split"] == ""]
     if bad.empty:
         return Part("Photos in no split", "None: every photo is used.")
@@ -119,7 +119,7 @@ def bad_photos(manifest: Manifest) -> Part:
 
 
 def duplicates(manifest: Manifest) -> Part:
-    """Photos that stay together: how many, and those that stand under two names, where one of the names may be wrong."""
+    """Groups of look-alikes: their number, and those filed under two names, one of which may be wrong."""
     good = manifest.rows[manifest.rows["split"] != ""]
     sizes = good["duplicate_group"].value_counts()
     many = good[good["duplicate_group"].isin(sizes[sizes > 1].index)].sort_values(["duplicate_group", "image_path"])
@@ -169,7 +169,7 @@ def licences(table: pd.DataFrame | None) -> Part:
 
 
 def shown(manifest: Manifest, table: pd.DataFrame, photos: Sequence[str]) -> Part:
-    """Whose the photos on the examples sheets of this card are. table: what `credits` gives; photos: their image_path."""
+    """Credits of the photos on this card's examples sheets. table: of `credits`; photos: their image_path."""
     used = manifest.rows.loc[manifest.rows["split"] != "", "image_path"]
     known = table[["licence", "holder"]].set_axis(used.tolist(), axis=0).loc[list(photos)]
     rows = list(known.replace("", None).fillna("not stated").itertuples(name=None))
@@ -202,7 +202,7 @@ def settings(dump: Mapping[str, Any]) -> Part:
 
 
 def versions() -> dict[str, str]:
-    """What made the data set."""
+    """Software that made the data set."""
     found = {"ommatidia": pipeline.__version__, "python": platform.python_version()}
     return found | {name: importlib.metadata.version(name) for name in PACKAGES}
 

@@ -45,7 +45,7 @@ def place(photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool 
 
 
 def placed(photos: Iterable[Photo], src: Path, dst: Path, mode: str, exact: bool = False) -> bool:
-    """Whether each photo is what `place` makes of it."""
+    """Whether each photo is already as `place` would make it."""
     return not any(_wrong(folder, mode, exact) for folder in _folders(photos, src, dst))
 
 
@@ -56,7 +56,7 @@ class _Folder(NamedTuple):
 
 
 def _folders(photos: Iterable[Photo], src: Path, dst: Path) -> list[_Folder]:
-    """The photos by folder; each is one thread's, so no two write to the same temporary name."""
+    """The photos by folder; one thread per folder, so no two threads write to the same temporary name."""
     names: dict[str, list[str]] = {}
     for photo in photos:
         folder, _, name = photo.path.rpartition("/")
@@ -76,7 +76,7 @@ def _place_folder(folder: _Folder, mode: str, exact: bool) -> Counter[str]:
 
 
 def _wrong(folder: _Folder, mode: str, exact: bool) -> list[str]:
-    """Names of what is not yet what `mode` makes of it; none where both are the same folder."""
+    """Names of photos that are not yet as `mode` would make them; none where both folders are the same."""
     source, target, names = folder
     if not os.path.isdir(target):
         return names
@@ -103,7 +103,7 @@ def _right(source: str, target: str, mode: str, exact: bool) -> bool:
 
 
 def place_one(source: Path, target: Path, mode: str) -> str:
-    """Place one photo, whatever is there; returns "copied" or "linked"."""
+    """Place one photo, replacing whatever exists; returns "copied" or "linked"."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return _place(str(source), str(target), mode)
 
@@ -152,13 +152,13 @@ def _copy(source: str, target: str) -> str:
 
 
 def write(data: bytes, target: Path, modified_ns: int) -> None:
-    """Write a photo's bytes whole, with the time of change of what it was made from."""
+    """Write a photo's bytes atomically, with the modification time of its source."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _write(data, str(target), modified_ns)
 
 
 def _write(data: bytes, target: str, modified_ns: int) -> None:
-    """By the system's own calls, which cost a fifth less than Python's files where photos are small."""
+    """Copy by system calls, which take a fifth less time than Python's files for small photos."""
     temporary = _temporary(target)
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
@@ -181,7 +181,7 @@ def _finish(temporary: str, target: str, modified_ns: int) -> None:
 
 
 def arrived(path: Path) -> bool:
-    """Whether a photo of an archive is there; an empty file is what a power cut leaves of one."""
+    """Whether a photo of an archive exists; a power cut leaves an empty file."""
     return path.is_file() and path.stat().st_size > 0
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import DataError
 
 
 def dominant_species(counts: Mapping[str, int], threshold: float, minimal: bool = False) -> list[str]:
-    """The smallest head of the ranked species that reaches `threshold` of the images, with all that tie with its last.
+    """The shortest head of the ranked species that holds `threshold` of the images, with all that tie with its last.
 
     counts: images per species of one group; ties keep the mapping's order. minimal: without those that tie. The comparison
     is exact: the threshold is taken as the decimal number that was written. A threshold below the first species' share

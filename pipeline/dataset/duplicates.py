@@ -13,7 +13,7 @@ from PIL import Image
 
 SIDE = 16
 SAMPLED = 128  # px: a cell of a large photo's thumbnail is the mean of 8 x 8 pixels of it
-MAX_BITS = 12  # of 64: candidates further apart are not looked at
+MAX_BITS = 12  # of 64: pairs further apart are no candidates
 MIN_CORRELATION = 0.97  # of the thumbnails; unrelated photos stay below .9 (predecessors.md, Part K')
 
 
@@ -63,7 +63,7 @@ def _hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     low: NDArray[np.float32] = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(
         len(images), 64
     )
-    low[:, 0] = 0  # the mean brightness says nothing
+    low[:, 0] = 0  # mean brightness carries no information
     bits = low > np.median(low, axis=1, keepdims=True)
     packed: NDArray[np.uint64] = np.packbits(bits, axis=1).view(np.uint64)
     return packed[:, 0]
@@ -73,7 +73,7 @@ def _standardise(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
-    np.divide(flat, norm, out=flat, where=norm > 0)  # a blank picture stays 0 and is like nothing
+    np.divide(flat, norm, out=flat, where=norm > 0)  # a blank picture stays 0 and matches nothing
     return flat
 
 

@@ -63,7 +63,7 @@ def sheet(examples: Sequence[Examples], per_species: int, title: str, path: Path
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """matplotlib's own font, so that accents look the same everywhere; without it, Pillow's."""
+    """matplotlib's bundled font, so that accents look the same everywhere; without it, Pillow's."""
     try:
         return ImageFont.truetype(str(FONT), size)
     except OSError:

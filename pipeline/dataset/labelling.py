@@ -69,7 +69,7 @@ def label(settings: Labels, composition: Composition, threshold: float) -> Label
 
 
 def weigh(settings: Labels, composition: Composition) -> Composition:
-    """What dominance is counted in: the photos, or the region's observed frequency of each species that has photos."""
+    """The counts that decide dominance: photos, or observations in the region for each species that has photos."""
     if settings.weights is None:
         return composition
     known = read_weights(settings.weights)
@@ -85,7 +85,7 @@ def weigh(settings: Labels, composition: Composition) -> Composition:
 
 
 def tell_unseen(counts: Mapping[str, float], path: Path) -> None:
-    """Warn of species without an observation in a file: one that the file spells otherwise would pass for never seen."""
+    """Warn of species without observations in a file: a different spelling there would count as never observed."""
     if unseen := [name for name, n in counts.items() if not n]:
         log.warning("  %d of %d species have no observation in %s, e.g. %s", len(unseen), len(counts), path, unseen[0])
 

@@ -17,7 +17,7 @@ Names = Mapping[str, Iterable[str]]
 
 
 class Joined(NamedTuple):
-    """A folder and a listed name that are one species but spelt differently; how: "normalised" or "synonym"."""
+    """A folder and a listed name of the same species in different spellings; how: "normalised" or "synonym"."""
 
     group: str
     folder: str
@@ -90,7 +90,7 @@ def match(photos: Names, region: Names, normalised: bool = False, synonyms: Mapp
 def _pairs(
     have: Iterable[str], left: Iterable[str], form: Callable[[str], str]
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Listed name -> folder where both take the same form, and the listed names that several folders would fit."""
+    """Listed name -> folder where both normalise to the same form, and the listed names that fit several folders."""
     folders: dict[str, list[str]] = defaultdict(list)
     for name in sorted(have):
         folders[form(name)].append(name)
@@ -104,7 +104,7 @@ def _first(names: Mapping[str, list[str]]) -> str:
 
 
 def observations(result: Match, counts: Composition) -> Composition:
-    """How often the region saw each matched species, by its folder's name: the sum over the listed names that lead to it.
+    """Observations of each matched species, by its folder's name: the sum over the listed names that match it.
 
     counts: of the list, {group: {listed name: n}}; where the list does not count, nothing comes back.
     """

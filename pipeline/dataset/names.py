@@ -12,9 +12,9 @@ from rapidfuzz import fuzz, process
 
 from pipeline.errors import DataError
 
-NEAR = 85  # per cent of the letters that a candidate must share; "Apis melifera" and "Apis mellifera" share 96
+NEAR = 85  # least similarity in per cent; "Apis melifera" and "Apis mellifera" have 96
 LONGEST = 44  # letters of a name in a picture
-ROWS = 256  # names compared with all candidates at once, which bounds the memory
+ROWS = 256  # names compared with all candidates at a time; bounds the memory
 BINOMIAL = re.compile(r"(?:[×x]\s*)?([A-Z][a-z-]+)\s+(?:\([^)]*\)\s*)?(?:[×x]\s*(?=\S{2}))?([a-z][a-z-]+)\b(.*)")
 NO_EPITHET = {"cf", "aff", "nr", "sp", "spp", "subsp", "ssp", "var"}
 AUTHOR = re.compile(r"[.,&(\d]")  # "L.", "(Linnaeus, 1758)", "Hill & Smith", "var. alba"
@@ -22,7 +22,7 @@ SUBSPECIES = re.compile(r"(\s[a-z-]+){1,3}")
 
 
 def short(name: str) -> str:
-    """A name as a picture can show it: one line, at most LONGEST letters."""
+    """A name shortened for a picture: one line, at most LONGEST letters."""
     name = " ".join(name.split())
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
@@ -46,12 +46,12 @@ def normalise(name: str) -> str:
 
 
 def is_genus(name: str) -> bool:
-    """Whether a name stops at the genus: "Apis", "Apis sp.", "Apis spp."."""
+    """Whether a name is only a genus: "Apis", "Apis sp.", "Apis spp."."""
     return re.fullmatch(r"[A-Z][a-z-]+(\s+spp?\.?)?", name.strip()) is not None
 
 
 def nearest(names: Collection[str], candidates: Collection[str]) -> dict[str, str]:
-    """The most similar candidate of each name that has one with NEAR per cent or more; for people to look at."""
+    """For each name the most similar candidate with at least NEAR per cent, as a hint for people."""
     ordered, known = sorted(names), sorted(candidates)
     if not ordered or not known:
         return {}

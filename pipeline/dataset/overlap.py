@@ -18,7 +18,7 @@ class Overlap(NamedTuple):
 
     @property
     def told(self) -> list[str]:
-        """Lines for a text box: totals, what is shared, what is not."""
+        """Lines for a text box: totals, shared and unshared species."""
         photos, region = self.only_photos + self.both, self.only_region + self.both
         return [
             f"with photos    {photos:>7,}",
@@ -42,7 +42,7 @@ def overlaps(
 
 
 def group_title(group: str) -> str:
-    """A group as people read it, also that of the names of a list without groups."""
+    """A group's title, also for names of a list without groups."""
     return "(list without groups)" if group == ANY_GROUP else short(group)
 
 

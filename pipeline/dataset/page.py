@@ -13,7 +13,7 @@ Row = Sequence[str | int | float]
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the page. pictures: (path, caption); folded: shown only when it is asked for."""
+    """One section of the page. pictures: (path, caption); folded: collapsed at first."""
 
     title: str
     text: str = ""

@@ -25,12 +25,12 @@ plt.switch_backend("Agg")  # no display is needed
 plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 plt.rcParams["font.family"] = ["DejaVu Sans"]  # comes with matplotlib, so the same on every machine
 MARKS = (0.5, 0.8, 0.9)
-SHOWN, TAIL = 60, 15  # bars per picture, and those of them for the tail; the picture says what is left out between
+SHOWN, TAIL = 60, 15  # bars per picture, and how many of them for the tail; the picture names the omitted ones between
 COLUMNS = 4  # panels in a row
 
 
 def save(figure: Figure, path: Path, **metadata: str) -> None:
-    """Write a PNG safely and free the figure; letters that the font lacks are told in one line. metadata: kept in the file."""
+    """Write a PNG safely and free the figure; one log line names letters that the font lacks. metadata: of the file."""
     try:
         with warnings.catch_warnings(record=True) as told, replacing(path) as temporary:
             warnings.simplefilter("always")

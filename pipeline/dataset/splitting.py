@@ -54,7 +54,7 @@ def _fill(members: pd.DataFrame, shares: Mapping[str, float]) -> dict[int, str]:
         left_for_train -= n
         if name != "train":
             room[name] -= n
-    for name in room:  # where groups are larger than the room, each split gets the smallest group that can be spared
+    for name in room:  # where groups are larger than the share, each split gets the smallest group available
         if name not in chosen.values():
             held = Counter(chosen.values())
             spare = [group for group in sizes if held[chosen[group]] > 1]

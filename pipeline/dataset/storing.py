@@ -22,7 +22,7 @@ from pipeline.sections import Store
 
 
 def stored_path(path: str) -> str:
-    """Where a photo is stored: the same path, with .jpg added unless it is called a JPEG already."""
+    """Path of a stored photo: the same, with .jpg added unless it has a JPEG's extension."""
     return path if path.lower().endswith((".jpg", ".jpeg")) else f"{path}.jpg"
 
 
@@ -45,7 +45,7 @@ def store(photos: Iterable[Photo], src: Path, dst: Path, settings: Store, worker
 
 
 def unstored(photos: Iterable[Photo], src: Path, dst: Path, settings: Store) -> Iterator[tuple[Path, Path]]:
-    """Source and target of each photo that is not yet stored with these settings."""
+    """Source and target of each photo that is not stored with these settings yet."""
     for photo in photos:
         source, target = src / photo.path, dst / stored_path(photo.path)
         if not _is_stored(source, target, settings):
@@ -62,7 +62,7 @@ def _is_stored(source: Path, target: Path, settings: Store) -> bool:
 
 
 def encode(source: Path, settings: Store) -> bytes | None:
-    """JPEG of a photo as stored; None for one that cannot be read."""
+    """The re-encoded JPEG of a photo; None for an unreadable one."""
     recipe = Recipe(size=settings.size, crop=settings.crop, fit=settings.fit, decode_side=2 * settings.size)
     try:
         image = decode(source, recipe.decode_side)

@@ -91,7 +91,7 @@ def apportion(weights: NDArray[Any], seats: int) -> NDArray[np.int64]:
     result = np.zeros(len(weights), np.int64)
     free = weights > 0
     lifted = free if seats >= free.sum() else np.zeros_like(free)
-    while lifted.any():  # whose share is below one seat gets one; the others share what is left
+    while lifted.any():  # a share below one seat gets one; the others divide the rest
         lifted = free & (weights * seats < weights[free].sum())
         result[lifted] = 1
         free, seats = free & ~lifted, seats - int(lifted.sum())

@@ -31,7 +31,7 @@ def verify(root: Path, photos: Sequence[Photo], workers: int = 0) -> pd.DataFram
 
 
 def trust(photos: Sequence[Photo]) -> pd.DataFrame:
-    """The same table without a look at the photos: all are ok, nothing else is known of them."""
+    """The same table without opening the photos: all are ok, and nothing else is known."""
     return _known(photos).assign(sha256="", width=0, height=0, thumbnail=b"", ok=True, reason="")
 
 
@@ -44,7 +44,7 @@ def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str,
 
 
 def look_at(path: str) -> tuple[Any, ...]:
-    """What is SEEN of one photo."""
+    """The columns SEEN of one photo."""
     digest = ""
     try:
         with open(path, "rb") as file:
@@ -59,7 +59,7 @@ def look_at(path: str) -> tuple[Any, ...]:
 
 
 def readable(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows (image_path) whose photos can still be read; of the others the log tells, and too many are a DataError."""
+    """The rows (image_path) whose photos are still readable; the others are logged, and too many are a DataError."""
     reasons = {}
     for path in rows["image_path"]:
         try:
@@ -73,7 +73,7 @@ def readable(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unreadable(unreadable: Collection[str], photos: int, whole: bool = False) -> None:
-    """A few photos may break after the data set was made; beyond one percent, or a whole batch, it is a DataError."""
+    """A few photos may break after the data set was made; more than one percent, or a whole batch, are a DataError."""
     if whole or len(unreadable) > MOST_UNREADABLE * photos:
         raise DataError(
             f"{len(unreadable)} of {photos} photos cannot be read, e.g. {min(unreadable)}; run dataset_orchestrator.py again"

@@ -13,7 +13,7 @@ from pipeline.evaluation.predict import model_file
 
 
 def place(config: Config, model: str | None = None, precision: str | None = None) -> Path:
-    """The bundle's folder, or the exported file of the model that is named; what is not there yet is a ModelError.
+    """The bundle's folder, or the exported file of the named model; a missing one is a ModelError.
 
     precision: of that model, none: route.precision.
     """
@@ -28,7 +28,7 @@ def place(config: Config, model: str | None = None, precision: str | None = None
 
 
 def load(where: Path, threads: int = 1) -> Cascade:
-    """The cascade of a bundle's folder, or of an exported file alone, which then answers every photo."""
+    """The cascade of a bundle's folder, or of one exported file, which then answers every photo."""
     if where.suffix == ".onnx":
         return Cascade([Stage.of(where.parent.name, Model(where, threads), Rule())])
     return load_cascade(where, threads)

@@ -62,7 +62,7 @@ def write_single_file(bundle: Path, target: Path) -> Path:
 
 
 def input_names(cascade: Cascade) -> dict[tuple[int, float, str], str]:
-    """The name of the input that takes photos of a geometry, in the order in which the stages ask for them."""
+    """The name of the input for photos of a geometry, in the order of the stages."""
     names: dict[tuple[int, float, str], str] = {}
     for stage in cascade.stages:
         geometry = stage.recipe.geometry
@@ -118,7 +118,7 @@ def _outputs(pattern: str) -> list[onnx.ValueInfoProto]:
 
 @dataclass
 class _Maker:
-    """Collects nodes and constants under names of their own."""
+    """Collects nodes and constants under unique names."""
 
     prefix: str
 
@@ -133,7 +133,7 @@ class _Maker:
         return names[0]
 
     def constant(self, value: Any) -> str:
-        """Add an initializer; its name."""
+        """Add an initializer; returns its name."""
         name = f"{self.prefix}constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name

@@ -12,7 +12,7 @@ from pipeline.dataset.demo.paint import Points, Shape
 
 
 def individual(look: Look, rng: np.random.Generator) -> Look:
-    """The same species, another animal: a tint of its own and slightly other sizes, angles and marks."""
+    """Another individual of the species: its own tint, and slightly different sizes, angles and marks."""
     tint = np.exp(rng.normal(0.0, 0.05, 3) + rng.normal(0.0, 0.08))
 
     def tinted(colour: Rgb) -> Rgb:

@@ -39,7 +39,7 @@ def band(t: float, half: float, colour: Rgb, f: float = 0.0, width: float = 1.0)
 
 
 def varied(look: Look, name: str, **changes: Any) -> Look:
-    """A look-alike: the same look but for the part or limbs of one name."""
+    """A look-alike: the same look except for the part or limbs of one name."""
     return Look(
         tuple(replace(limbs, **changes) if limbs.name == name else limbs for limbs in look.limbs),
         tuple(replace(part, **changes) if part.name == name else part for part in look.parts),
@@ -253,7 +253,7 @@ SPECIES: tuple[DemoSpecies, ...] = (
     ),
     DemoSpecies("Arachnida", "Saltivectus rufipalpis", 30, varied(JUMPER, "palps", colour=ORANGE, length=0.26)),
 )
-NEVER_DRAWN: dict[str, tuple[str, ...]] = {  # the region's list names them, but nobody photographed them
+NEVER_DRAWN: dict[str, tuple[str, ...]] = {  # on the region's list, but never photographed
     "Insecta": ("Ommatidius incertus", "Pixellia absens", "Nullicarabus expectatus"),
     "Arachnida": ("Saltivectus imaginarius", "Araneobyta deserta"),
 }

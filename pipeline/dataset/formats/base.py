@@ -33,7 +33,7 @@ class Photo(NamedTuple):
 
 @dataclass(frozen=True)
 class Want:
-    """What is asked of a format. groups: in the users' order; kingdom: "" for all; categories: first and last id."""
+    """Selection for a format. groups: in the users' order; kingdom: "" for all; categories: first and last id."""
 
     groups: tuple[str, ...]
     kingdom: str = ""
@@ -76,7 +76,7 @@ def subfolders(folder: Path) -> list[os.DirEntry[str]]:
 def photos_in(
     folder: str | Path, prefix: str, group: str, species: str, split: str = ""
 ) -> tuple[list[Photo], list[str]]:
-    """Photos of one species folder, sorted, and the paths of what is no photo: other files, folders, dead links."""
+    """Photos of one species folder, sorted, and the paths of everything else: other files, folders, dead links."""
     names, others = [], []
     for entry in os.scandir(folder):
         name = entry.name
@@ -89,7 +89,7 @@ def photos_in(
 
 
 def safe_path(name: object, source: Path) -> str:
-    """A file name that the file `source` gives; one that leads out of the root is an error."""
+    """A file name read from the file `source`; one that leads outside the root is an error."""
     parts = name.split("/") if isinstance(name, str) else [".."]
     if "\\" in str(name) or "\0" in str(name) or not all(part not in ("", ".", "..") for part in parts):
         raise DataError(f"{source} names the file {name!r}, which is no path below its folder; do not trust that file")

@@ -23,7 +23,7 @@ def read(root: Path, want: Want) -> Listing:
 
 
 def read_tables(root: Path, want: Want, species: Callable[[str], str]) -> Listing:
-    """Photos of the four tables, which CUB and NABirds share. species: a class's name as it is to be shown."""
+    """Photos of the four tables common to CUB and NABirds. species: from a class's name to the name shown."""
     paths, labels, names, train = (
         _table(root / f"{name}.txt") for name in ("images", "image_class_labels", "classes", "train_test_split")
     )
@@ -40,7 +40,7 @@ def read_tables(root: Path, want: Want, species: Callable[[str], str]) -> Listin
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Lines "<id> <rest>"; a missing file is an error that says which folder is meant."""
+    """Lines "<id> <rest>"; a missing file is an error that names the expected folder."""
     if not path.is_file():
         raise DataError(f"no {path.name} in {path.parent}; set paths.src_dataset to the folder with {FORM}")
     rows = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

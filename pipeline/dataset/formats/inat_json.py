@@ -61,7 +61,7 @@ def _annotation_files(root: Path) -> list[tuple[Path, str]]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A JSON file of this form."""
+    """A JSON file of this format."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -105,7 +105,7 @@ def _category(row: dict[str, Any]) -> Category:
 
 
 def _from_folder(name: str) -> Category | None:
-    """The category that a folder such as 00007_Animalia_Annelida_..._Polynoidae_Harmothoe_imbricata spells out."""
+    """The category of a folder such as 00007_Animalia_Annelida_..._Polynoidae_Harmothoe_imbricata."""
     ranks = name.split("/")[-2].split("_") if name.count("/") else []
     if len(ranks) < 8 or not ranks[0].isdigit():
         return None

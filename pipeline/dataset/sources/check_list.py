@@ -14,7 +14,7 @@ from pipeline.errors import DataError, Refused
 
 
 class Page(NamedTuple):
-    """What one page says. strays: names that stand in no list; seen: what was found, for the error message."""
+    """Contents of one page. strays: names outside any list; seen: what was found, for the error message."""
 
     species: dict[str, list[str]]
     title: str
@@ -54,7 +54,7 @@ def _page(base_url: str, number: int, folder: Path, get: Get, first: Page | None
         except Refused as error:
             if first is None or error.status != 404:
                 raise
-            return b""  # kept as an empty page: past the end
+            return b""  # stored as an empty page: past the end
 
     def check(body: bytes) -> None:
         if body:

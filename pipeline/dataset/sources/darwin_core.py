@@ -19,14 +19,14 @@ TERMS = ("species", "scientificName", "taxonRank", "kingdom", "phylum", "class")
 CHUNK = 500_000  # rows
 META_BYTES = 1_000_000
 TEXT = "{http://rs.tdwg.org/dwc/text/}"
-CLASSES = {  # as GBIF divides the reptiles and, where it gives them a class at all, the ray-finned fishes
+CLASSES = {  # GBIF's classes of reptiles and, where it has one at all, of ray-finned fishes
     **dict.fromkeys(("Squamata", "Testudines", "Crocodylia", "Sphenodontia"), "Reptilia"),
     **dict.fromkeys(("Actinopteri", "Teleostei", "Chondrostei"), "Actinopterygii"),
 }
 
 
 class Table(NamedTuple):
-    """The core file of an archive: where its columns are and how it is written."""
+    """The core file of an archive: its columns and its CSV dialect."""
 
     name: str
     columns: dict[str, int]
@@ -117,7 +117,7 @@ def _names(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def _groups(rows: pd.DataFrame) -> pd.Series[str]:
-    """The first of class, phylum, kingdom that names a group; rows without any of the three are of any group."""
+    """The first of class, phylum, kingdom that is a group; rows without all three belong to any group."""
     result = pd.Series(ANY_GROUP, index=rows.index).where(rows["class"] + rows["phylum"] + rows["kingdom"] == "", "")
     result = result.mask((rows["class"] == "") & (rows["phylum"] == "Chordata"), "Actinopterygii")  # no class in GBIF
     for term in ("class", "phylum", "kingdom"):

@@ -21,14 +21,14 @@ from pipeline.files import replacing, safe_name, sha256
 FACTS = ["photo_id", "group", "species", "observation", "date", "observer", "licence", "attribution"]
 COLUMNS = ["image_path", *FACTS, "url", "sha256", "ok", "reason"]
 SAVE_EVERY = 30.0  # seconds
-UNANSWERED = 3  # photos in a row for which the server does not answer at all end the run
+UNANSWERED = 3  # consecutive photos without any answer of the server that end the run
 
 
 def download(
     photos: pd.DataFrame, root: Path, get: Get, base_url: str, size: str, known: pd.DataFrame,
     save: Callable[[pd.DataFrame], None],
 ) -> pd.DataFrame:  # fmt: skip
-    """Fetch what is not yet below `root`; one row per photo with COLUMNS, in the order given.
+    """Fetch the photos that are missing below `root`; one row per photo with COLUMNS, in the order given.
 
     photos: what `open_data.search` wrote. A photo has the path <group>/<species>/<photo_id>.<extension> below root and is
     there only whole and decodable; one that cannot be had or decoded is a row with a reason, and is asked for again the
@@ -87,7 +87,7 @@ def _rows(
 
 
 def _kept(path: Path, url: str, earlier: tuple[str, str] | None) -> str | None:
-    """The hash of a photo that is there and right: the ledger's address and bytes or, without a ledger, a whole picture."""
+    """The hash of a valid stored photo: with the ledger's address and bytes or, without a ledger, a decodable picture."""
     if not path.is_file():
         return None
     there = sha256(path)
@@ -95,7 +95,7 @@ def _kept(path: Path, url: str, earlier: tuple[str, str] | None) -> str | None:
         if (url, there) == earlier:
             return there
         log.warning("  %s is not what is asked for; it is fetched again", path)
-        path.unlink()  # or it would pass for what is asked for, should that not be had
+        path.unlink()  # a failed download must not leave the old file in its place
         return None
     try:
         decode(path)
@@ -120,11 +120,11 @@ def _start(data: bytes) -> str:
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
-    """A ledger as it was written; an empty one where there is none."""
+    """The stored ledger; an empty one where there is none."""
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
 
 
 def failures(ledger: pd.DataFrame) -> dict[str, Any]:
-    """How many photos are missing for which reason, the most frequent first; figures in the reasons are left out."""
+    """Missing photos per reason, the most frequent first; numbers in the reasons are ignored."""
     reasons = ledger.loc[~ledger["ok"].astype(bool), "reason"].str.replace(r"https?://\S+", "the photo", regex=True)
     return dict(reasons.value_counts())

@@ -16,12 +16,12 @@ from pipeline.dataset.sources.listing import Listing, listing
 from pipeline.dataset.sources.pages import Get, kept
 from pipeline.errors import DataError
 
-PER_PAGE = 500  # the most that the API gives
+PER_PAGE = 500  # the API's maximum
 BELOW_SPECIES = ("subspecies", "variety", "form")
 
 
 class KeptSession:
-    """The session that pyinaturalist sends through: by our network policy, and an answer that is kept is not sent for.
+    """The session of pyinaturalist, with our network policy; a stored answer is not requested again.
 
     pyinaturalist's own session keeps its answers, rates and lock files in the user's home.
     """
@@ -64,7 +64,7 @@ def species_counts(query: Mapping[str, Any], groups: Iterable[str], folder: Path
             )
             for row in answer["results"]:
                 taxon = row["taxon"]
-                if taxon["id"] in seen:  # counts that change while the pages are read shift rows from page to page
+                if taxon["id"] in seen:  # counts that change between two requests shift rows from page to page
                     continue
                 seen.add(taxon["id"])
                 if name := _species(taxon):
@@ -82,7 +82,7 @@ def _species(taxon: Mapping[str, Any]) -> str | None:
 
 
 def _check(body: bytes, url: str) -> None:
-    """DataError unless the answer has all that is read of it."""
+    """DataError unless the answer has every field that is read."""
     try:
         data = json.loads(body)
         for row in data["results"]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline.dataset.composition import Composition
 
-ANY_GROUP = "any group"  # of names that come without a group: they are looked for in every group
+ANY_GROUP = "any group"  # group of names without one; they are matched in every group
 GROUPS = {  # iNaturalist's iconic groups and the ids of their taxa; Animalia holds the animals of no other group
     "Actinopterygii": 47178,
     "Amphibia": 20978,

@@ -25,17 +25,17 @@ class Policy:
 
     delay: float = 1.0  # between the starts of two requests, new attempts and redirects included
     connect_timeout: float = 10.0
-    read_timeout: float = 60.0  # of one read; the whole answer may take `answer_timeout`
+    read_timeout: float = 60.0  # per read; the whole answer has `answer_timeout`
     answer_timeout: float = 300.0
     attempts: int = 6
     backoff: float = 2.0  # the first wait; each further one is twice as long
-    longest_wait: float = 600.0  # a server that asks for more ends the run
+    longest_wait: float = 600.0  # a server that demands a longer one ends the run
     redirects: int = 5
     body_bytes: int = 100_000_000
 
 
 class PoliteAdapter(HTTPAdapter):
-    """Sends every request of a session by the policy and reads the whole answer, so that a cut one is asked again."""
+    """Applies the policy to every request of a session and reads the whole answer, so that a truncated one is retried."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class PoliteAdapter(HTTPAdapter):
         self.due = clock()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **settings: Any) -> requests.Response:
-        """The answer with its body at hand; NetworkError after the last attempt."""
+        """The answer with its body read; NetworkError after the last attempt."""
         settings |= {"stream": True, "timeout": (self.policy.connect_timeout, self.policy.read_timeout)}
         last, asked = "", None
         for attempt in range(self.policy.attempts):
@@ -96,7 +96,7 @@ class PoliteAdapter(HTTPAdapter):
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds that the server asks for (a number or an HTTP date); none where it does not say."""
+    """Seconds in Retry-After (a number or an HTTP date); none where it is missing."""
     header = response.headers.get("Retry-After")
     try:
         return Retry(retry_after_max=10**9).parse_retry_after(header) if header else None
@@ -119,7 +119,7 @@ def apply_policy(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Make all requests of a session follow the policy; `contact` (e-mail or page) goes into the User-Agent."""
+    """Apply the policy to all requests of a session; `contact` (e-mail or page) goes into the User-Agent."""
     adapter = PoliteAdapter(policy, clock, sleep)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -133,7 +133,7 @@ def getter(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Get:
-    """A function from an address to the body that lies there; Refused where the server will not give it."""
+    """A function from a URL to its body; Refused where the server refuses it."""
     session = requests.Session()
     apply_policy(session, contact, policy, clock, sleep)
 

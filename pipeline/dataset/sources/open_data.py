@@ -32,7 +32,7 @@ TABLES: Mapping[str, Sequence[str]] = {
 
 
 class Query(NamedTuple):
-    """Which observations and photos are wanted.
+    """Filter for observations and photos.
 
     area: (west, south, east, north) in degrees, or a GeoJSON file with polygons. quality: a grade or "any".
     licences: of the photos, upper case; none takes all. per_species: photos at most, drawn by seed; 0 takes all.
@@ -97,7 +97,7 @@ def _table(folder: Path, name: str) -> Path:
 
 
 def _open(db: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    """A view of the table's columns, all of them text; columns that came later in the format do no harm."""
+    """A view of the table's columns as text; columns of later versions of the format are ignored."""
     where = str(path).replace("'", "''")
     form = "delim='\\t', quote='', escape='', header=true, all_varchar=true, null_padding=false, strict_mode=true"
     db.execute(f"CREATE VIEW {name} AS FROM read_csv('{where}', {form})")
@@ -145,7 +145,7 @@ def _keep_inside(db: duckdb.DuckDBPyConnection, polygon: Any) -> None:
 
 
 def _name_as_folders(db: duckdb.DuckDBPyConnection) -> None:
-    """Lists, photos and folders have one spelling of each name."""
+    """One spelling of each name for lists, photos and folders."""
     for (name,) in db.execute("SELECT DISTINCT name FROM seen").fetchall():
         if (safe := safe_name(name)) != name:
             db.execute("UPDATE seen SET name = ? WHERE name = ?", [safe, name])

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import DataError
 from pipeline.files import replacing
 
-Get = Callable[[str], bytes]  # from an address to the body that lies there
+Get = Callable[[str], bytes]  # from a URL to its body
 
 
 def kept(path: Path, get: Callable[[], bytes], check: Callable[[bytes], object]) -> bytes:

@@ -49,7 +49,7 @@ def run_stages(config: Config, until: str | None = None, only: str | None = None
             raise ConfigError(f"no stage {name}; stages: {', '.join(names)}")
     chosen = STAGES[: names.index(until) + 1] if until else STAGES
     if config.dataset.demo:
-        from pipeline.dataset.demo.make import make_demo  # what draws is slow to import
+        from pipeline.dataset.demo.make import make_demo  # slow to import
 
         demo = make_demo(config.paths.src_dataset.parent, config.seed)
         log.info("demo      %d drawn photos in %s", total(demo.composition), demo.photos)

@@ -27,7 +27,7 @@ SETTINGS = ("experiment", "global", "paths", "web_crawl", "region", "train_val_s
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The sections that the data set depends on; those of the models are saved beside the models."""
+    """The configuration sections of the data set; those of the models are stored beside the models."""
     return {key: value for key, value in config.dump().items() if key in SETTINGS}
 
 
@@ -79,7 +79,7 @@ def _parts(config: Config, manifest: Manifest) -> Iterator[Part]:
 
 def _examples(config: Config, manifest: Manifest) -> Iterator[str]:
     """The photos on the first sheet of each group, which the card shows."""
-    from pipeline.dataset import examples  # what draws is slow to import
+    from pipeline.dataset import examples  # slow to import
 
     for group in config.global_.included_classes:
         rows = manifest.rows[manifest.rows["group"] == group]

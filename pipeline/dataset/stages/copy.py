@@ -16,7 +16,7 @@ from pipeline.files import listing_digest
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    """Whether the photos themselves have changed is seen by _intact."""
+    """Without the photos themselves, whose changes _intact detects."""
     packed, archives = _sources(config)[1], source(config).archives
     return {
         "photos": [photo.path for photo in matched(config)],

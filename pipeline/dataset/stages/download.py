@@ -28,7 +28,7 @@ _TABLE = dict(
 
 
 def missing(config: Config) -> int:
-    """Photos that could not be had."""
+    """Number of photos that could not be downloaded."""
     return 0 if not _wanted(config) else int((~_ledger(config)["ok"].astype(bool)).sum())
 
 
@@ -50,7 +50,7 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 
 def _intact(config: Config) -> bool:
-    """Every photo has arrived and is there; the missing ones are tried again in each run."""
+    """Whether every photo is present; missing ones are tried again in each run."""
     ledger = _ledger(config)
     if not (config.paths.src_dataset / TABLE).is_file():
         return False

@@ -33,12 +33,12 @@ def root(config: Config) -> Path:
 
 
 def source(config: Config) -> Listing:
-    """All of src_dataset; read once per run."""
+    """The listing of src_dataset; read once per run."""
     return _read(*_asked(config))
 
 
 def composition(config: Config) -> Composition:
-    """Photos per species of all of src_dataset; counted once per run."""
+    """Photos per species of src_dataset; counted once per run."""
     return _count(*_asked(config))
 
 
@@ -77,14 +77,14 @@ def _choose(form: str, path: Path, want: Want, species: frozenset[tuple[str, str
 
 
 def matched(config: Config) -> list[Photo]:
-    """Photos of the matched species as src_dataset has them; what else lies in dst_dataset is no part of the data set."""
+    """Photos of the matched species in src_dataset; other files in dst_dataset are not part of the data set."""
     path = config.dataset_dir / matched_file(config)
     species = read_json(path, "matched species list (stage match)")
     return _choose(*_asked(config), frozenset((group, name) for group, names in species.items() for name in names))
 
 
 def placed(config: Config) -> list[Photo]:
-    """The same photos as they lie in dst_dataset."""
+    """The same photos with their paths in dst_dataset."""
     photos = matched(config)
     return [photo._replace(path=stored_path(photo.path)) for photo in photos] if config.dataset.store.size else photos
 

@@ -39,7 +39,7 @@ def _run(config: Config) -> str:
 
 
 def _labelled(rows: pd.DataFrame, labels: LabelSpace, dominant: set[str]) -> pd.DataFrame:
-    """The rows with label_id; where there is no "Other", what has no label is in no split, and is told why."""
+    """The rows with label_id; where there is no "Other", rows without a label get no split, and a reason."""
     species = rows["species"]
     if labels.names == (DOMINANT, OTHER):
         return rows.assign(label_id=(~species.isin(dominant)).astype("int64"))

@@ -28,7 +28,7 @@ def _inputs(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> str:
-    from pipeline.dataset.pictures import draw, pictures  # what draws is slow to import
+    from pipeline.dataset.pictures import draw, pictures  # slow to import
 
     manifest = experiment_manifest(config)
     matched = read_json(config.dataset_dir / matched_file(config), "matched species list (stage match)")
@@ -47,7 +47,7 @@ def _run(config: Config) -> str:
 
 
 def _remove(folder: Path, wanted: set[str]) -> None:
-    """Pictures of an earlier run that this one does not draw, e.g. of a group that is not included any more."""
+    """Pictures of an earlier run that this one does not draw, e.g. of a group that is no longer included."""
     if (index := folder / Path(INDEX).name).is_file():
         for row in read_json(index, "index of the pictures"):
             if row["file"] not in wanted:

@@ -45,7 +45,7 @@ def _run(config: Config) -> str:
 
 
 def _divide(table: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """The table with its splits; a readable photo that is left out is told why."""
+    """The table with its splits; a readable photo without a split gets a reason."""
     part, least = config.train_val_split, config.dataset.min_images
     photos = table["ok"].groupby(table["species"]).transform("sum")
     few = table["ok"] & (photos < least)
@@ -53,7 +53,7 @@ def _divide(table: pd.DataFrame, config: Config) -> pd.DataFrame:
     if not usable["ok"].any():
         raise DataError(f"no species has {least} readable photos; lower dataset.min_images")
     if not config.dataset.verify:
-        usable["sha256"] = usable["image_path"]  # what the draw goes by, for want of hashes
+        usable["sha256"] = usable["image_path"]  # the key of the draw, as there are no hashes
     reason = table["reason"].mask(few, f"its species has fewer than {least} photos (dataset.min_images)")
     if part.official:
         chosen, straddles = official_split(usable, part.val_share, config.seed)

@@ -26,7 +26,7 @@ class Stage:
 
 
 def run_stage(config: Config, stage: Stage) -> None:
-    """Run a stage unless it is up to date; inputs that are not there say which stage is to be run first."""
+    """Run a stage unless it is up to date; a missing input names the stage to run first."""
     folder = config.dataset_dir
     try:
         inputs = stage.inputs(config)

@@ -45,7 +45,7 @@ def _run(config: Config) -> str:
     ranks = read_json(folder / LABEL_FILES[2], "ranks of the species (stage label)")["class_counts_sorted"]
     ranking = [row["class_name"] for row in ranks]
     sets = draw_test_sets(test, ranking, wanted.sets, wanted.window, wanted.size, config.seed)
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # also of sets that are wanted no more
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # also of sets that are no longer configured
     for name, drawn in sets.items():
         write_parquet(folder / table_file(name), drawn.rows)
         if "note" in drawn.summary:
