@@ -22,7 +22,7 @@ from pipeline.models.checkpoint import load_model
 from pipeline.models.deployable import Deployable
 
 SHOWN = 8  # channels per layer
-LAYERS = 6  # the finest resolutions left out where there are more
+LAYERS = 6  # resolutions; of more, the finest are left out
 
 Pixels = NDArray[np.uint8]
 Maps = dict[str, NDArray[np.float32]]
@@ -67,7 +67,7 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
 
 
 def draw(pixels: Pixels, maps: Maps, title: str, path: Path, **metadata: str) -> None:
-    """A row per layer: the photo under the mean strength of all its channels, then those that vary most over the photo.
+    """A row per layer: the photo overlaid with the mean activation of all channels, then the channels that vary most.
 
     metadata: kept in the picture's file.
     """

@@ -19,7 +19,7 @@ from pipeline.sections import Route
 
 @dataclass(frozen=True)
 class Choice:
-    """rules: one per stage; told: what they promise, a sentence for people; chosen_on: "val" or "config"."""
+    """rules: one per stage; told: their promise as a sentence; chosen_on: "val" or "config"."""
 
     rules: Rules
     told: str
@@ -64,7 +64,7 @@ def choose(tables: Sequence[Predictions], settings: Route, seed: int, reference:
 
 
 def accurate(found: Sweep, settings: Route) -> int | None:
-    """The step that saves most among those that keep the promise on accuracy."""
+    """The step with the lowest communication among those that keep the promise on accuracy."""
     worse, better = found.worse.tolist(), found.better.tolist()
     return last_accepted(
         range(len(worse)),

@@ -78,7 +78,7 @@ def read_answers(config: Config, name: str) -> Answers:
 
 
 def _check_fresh(config: Config, folder: Path, name: str) -> None:
-    """Answers count only while they fit the predictions and the rules of their experiment, here or in its own settings."""
+    """Refuse answers that are older than the predictions or rules of their experiment, with its own settings."""
     if folder != config.output:
         own = load_config(folder / "config.yaml")
         config = override(own, {"experiment": folder.name, "paths.output_dir": folder.parent})
@@ -89,7 +89,7 @@ def _check_fresh(config: Config, folder: Path, name: str) -> None:
 
 
 def check_comparable(found: Sequence[Answers]) -> None:
-    """Paired figures need the same photos, the same truth and the same labels."""
+    """Refuse tables of different photos, truth or labels, which cannot be paired."""
     first = found[0]
     for one in found[1:]:
         if not one.rows[["image_path", "true_class"]].equals(first.rows[["image_path", "true_class"]]):

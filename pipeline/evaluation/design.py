@@ -15,12 +15,12 @@ from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import species_space, truth_ids
 from pipeline.evaluation.sweep import THRESHOLDS, Sweep, place, right_answers, sweep_places
 
-KEEP = 200  # orders of a length that are made longer; all of them while there are no more, so short designs are exact
+KEEP = 200  # beam width: orders of each length that are extended; short designs are searched exhaustively
 
 
 @dataclass(frozen=True, eq=False)  # each is itself: arrays have no one equality
 class StageModel:
-    """A trained model on the photos that design: its answers, and what it costs in ms (medians)."""
+    """A trained model on the photos of the search: its answers and its times in ms (medians)."""
 
     name: str
     geometry: Geometry
@@ -33,7 +33,7 @@ class StageModel:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Caches in order before the main model, and what each threshold gives."""
+    """Caches in order before the main model, with the result of each threshold."""
 
     caches: tuple[StageModel, ...]
     main: StageModel
@@ -47,7 +47,7 @@ class Order:
 
 
 def candidates(tables: Sequence[Predictions], rules: Sequence[Rule]) -> list[StageModel]:
-    """One per table; the rules of main models do not count."""
+    """One per table; the rules of main models are ignored."""
     found = []
     for table, rule, right in zip(tables, rules, right_answers(tables), strict=True):
         geometry = Recipe.from_dict(table.card["recipe"]).geometry
@@ -97,7 +97,7 @@ def _least_ms(one: Order, wanted: float) -> float:
 
 
 def front(orders: Sequence[Order]) -> list[tuple[Order, int]]:
-    """Designs (order, place in THRESHOLDS) that no other one beats in both accuracy and ms; from fast to accurate."""
+    """The Pareto front of accuracy and ms, as (order, place in THRESHOLDS), from fast to accurate."""
     ms, accuracy = (np.concatenate([getattr(one, what) for one in orders]) for what in ("ms", "accuracy"))
     by_speed = np.lexsort((-accuracy, ms))
     best = np.maximum.accumulate(np.append(-1.0, accuracy[by_speed]))
@@ -139,6 +139,6 @@ def best_next(chosen: Order, at: int, caches: Sequence[Predictions], tables: Seq
 
 
 def figures(one: Order, at: int) -> dict[str, float]:
-    """What is told of a design."""
+    """The figures of a design."""
     reached = float(one.found.reach[-1, at] / one.found.photos)
     return {"accuracy": float(one.accuracy[at]), "ms": float(one.ms[at]), "communication_rate": reached}

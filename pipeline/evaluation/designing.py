@@ -36,13 +36,13 @@ from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import write_csv, write_json
 from pipeline.style import BLUE, GREEN, RED
 
-LEARN_SHARE = 0.5  # of val, where the configuration names none: the other half tests the promise of what is chosen
+LEARN_SHARE = 0.5  # of val, where the configuration has none: the other half tests the promise of the chosen design
 ALL = len(THRESHOLDS) - 1  # the place of threshold 0: every hit is an answer
 
 
 @dataclass(frozen=True)
 class Searched:
-    """All designs of one precision. val, learn: predictions by model name; stages: candidates by model name."""
+    """All designs of one precision. val, learn: predictions by model name; stages: models by name."""
 
     precision: str
     val: dict[str, Predictions]
@@ -144,7 +144,7 @@ def _tables(config: Config, precision: str) -> dict[str, Predictions]:
 
 
 def _front(searched: list[Searched]) -> pd.DataFrame:
-    """One row per design that no other one beats, from fast to accurate."""
+    """One row per design of the Pareto front, from fast to accurate."""
     rows = [
         {
             "precision": one.precision,

@@ -161,7 +161,7 @@ def origin(config: Config, metrics: dict[str, Any], manifest: Manifest) -> list[
 
 
 def summary(data: dict[str, Any], metrics: dict[str, Any]) -> str:
-    """What a person who reads one sentence should know."""
+    """The summary in one sentence."""
     cascade = metrics["cascade"][data["precision"]]
     low, high = cascade["accuracy_95"]
     species = data["data"]["splits"][0]["species"]

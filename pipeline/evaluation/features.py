@@ -72,7 +72,7 @@ def features(config: Config, photos: int) -> pd.DataFrame:
 
 
 def embed(model: Deployable, recipe: Recipe, files: Sequence[Path]) -> NDArray[np.float32]:
-    """What the classifier of the network is given for each photo, (photos, features)."""
+    """The input of the network's classifier for each photo, (photos, features)."""
     found: list[NDArray[np.float32]] = []
     classifier = model.network.get_submodule(head(model.network)[0].removesuffix("."))
     hook = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0].flatten().numpy()))

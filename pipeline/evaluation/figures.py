@@ -22,7 +22,7 @@ def told(figures: Mapping[str, Any], name: str) -> str:
 
 
 def of_cards(tables: Sequence[Predictions]) -> list[dict[str, Any]]:
-    """What each model is and what it was trained from, as its exported file says."""
+    """Architecture and origin of each model, from its exported file."""
     return [
         {
             "model": table.name,
@@ -57,13 +57,13 @@ def every_figure(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _spelt(name: str) -> str:
-    """The figure's name for a person; a stage before it keeps its own."""
+    """The figure's readable name; the name of a stage before it is kept."""
     stage, colon, figure = name.rpartition(": ")
     return stage + colon + figure.replace("_", " ").replace(" minus ", " − ")
 
 
 def _flat(cascade: Mapping[str, Any]) -> dict[str, Any]:
-    """The cascade's figures, with those of its stages and the paired difference under names of their own."""
+    """The cascade's figures, with those of its stages and the paired difference under their own names."""
     figures = dict(cascade)
     for stage in cascade["stages"]:
         for name in ("hit_rate", "accuracy", "error_rate"):

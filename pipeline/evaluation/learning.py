@@ -17,7 +17,7 @@ from pipeline.evaluation.sweep import THRESHOLDS, Places, place, right_answers
 
 
 def parts(tables: Sequence[Predictions], learn_share: float, seed: int) -> tuple[list[Predictions], list[Predictions]]:
-    """The same photos for all tables, drawn from the seed: one part to learn on, the rest to test what was learnt."""
+    """A seeded split of the photos, the same for all tables: one part to fit on, the rest to test."""
     photos = len(tables[0].rows)
     order = np.random.default_rng(seed).permutation(photos)
     learns = np.zeros(photos, bool)
@@ -64,7 +64,7 @@ def fit_temperature(table: Predictions) -> float:
 
 
 def learn_path(tables: Sequence[Predictions], caches: Sequence[Rule]) -> Places:
-    """A path along which each cache has its own threshold; tables: caches in order, then main, on the photos to learn on.
+    """A path with a threshold per cache; tables: caches in order, then main, on the photos to fit on.
 
     From all caches off, the threshold falls of that cache whose further answers do least harm (main right, the answer
     wrong; less the other way round) per photo that main is spared, place by place, as far as that is so; and so on, until

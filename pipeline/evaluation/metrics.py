@@ -16,7 +16,7 @@ from pipeline.labels import OTHER, LabelSpace, long_tail
 
 Ratios = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 SCORES = ["precision", "recall", "f1-score"]
-USERS_NAMES = {  # what the predecessors called these error rates; lower is better
+USERS_NAMES = {  # the predecessors' names of these error rates; lower is better
     "false_positive_rate": "other_false_positive_rate",
     "modified_precision": "other_false_discovery_rate",
     "modified_recall": "dominant_sent_on_rate",
@@ -65,7 +65,7 @@ def model_figures(
 
 
 def cache_ratios(truth: Ids, answers: Ids, other: int) -> Ratios:
-    """What a cache does to the cascade, as part and whole of the photos.
+    """Effect of a cache on the cascade, as numerator and denominator per photo.
 
     hit_share (= saving_rate): photos that it answers; communication_rate: the others. hit_precision: right ones among its
     answers. dominant_recall: photos of its species that it answers rightly. Error rates, lower is better:
@@ -122,7 +122,7 @@ def species_report(
 
 
 def supports(rows: pd.DataFrame, labels: LabelSpace) -> dict[str, int]:
-    """Photos per label name among the rows (column species); what is outside the space counts as "Other"."""
+    """Photos per label name among the rows (column species); species outside the space count as "Other"."""
     counts = rows["species"].value_counts()
     known = {name: int(counts.get(name, 0)) for name in labels.names if name != OTHER}
     if labels.has_other:

@@ -37,7 +37,7 @@ def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) 
 
 
 def edit(mix: Floats, names: Sequence[str], missing: Sequence[str], dominant: Mapping[str, float]) -> Floats:
-    """Take species away, then let some hold a given share; the others keep their proportions."""
+    """Remove the missing species, then give the dominant ones their shares; the others keep their proportions."""
     place = {name: i for i, name in enumerate(names)}
     mix = mix.copy()
     mix[[place[name] for name in missing]] = 0

@@ -140,12 +140,12 @@ def spread(values: Floats | Ids) -> dict[str, Any]:
 
 
 def runs_enough(sd: float, within: float) -> int:
-    """How many runs hold the mean's 95 % interval within +- `within`, for runs of this standard deviation."""
+    """Number of runs for a 95 % interval of the mean within +- `within`, for runs of this standard deviation."""
     return max(1, int(np.ceil((NORMAL_95 * sd / within) ** 2)))
 
 
 def storage(rate: float, photo_kb: float, limit_mb: float, runs: int, seed: int) -> dict[str, Any]:
-    """How many photos a device can look at until those it must keep (a share `rate` of all) fill limit_mb.
+    """Number of photos a device can classify until those it must store (a share `rate` of all) fill limit_mb.
 
     looked_at: None where it keeps none, so that they never fill it.
 

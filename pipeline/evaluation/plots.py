@@ -69,7 +69,7 @@ def _point(tables: list[Predictions], rules: Rules) -> tuple[float, float]:
 
 
 def worst_and_best(truth: Ids, answers: Ids, labels: LabelSpace, system: str, path: Path) -> None:
-    """F1 of each label with test photos, worst at the top; long lists show the worst and the best."""
+    """F1 of each label with test photos, worst at the top; of many labels the worst and the best."""
     ids = np.unique(truth[truth >= 0])
     hit = np.array([((truth == i) & (answers == i)).sum() for i in ids])
     both = np.array([(truth == i).sum() + (answers == i).sum() for i in ids])
@@ -152,7 +152,7 @@ def convergence(runs: pd.DataFrame, means: Mapping[str, float], within: float, p
         running = np.cumsum(values) / count
         variance = np.maximum(np.cumsum(values**2) / count - running**2, 0) * count / np.maximum(count - 1, 1)
         half = NORMAL_95 * np.sqrt(variance / count)
-        start = min(9, len(runs) - 1)  # the spread of a few runs says nothing
+        start = min(9, len(runs) - 1)  # too few runs for a spread
         axes.fill_between(count[start:], (running - half)[start:], (running + half)[start:], color=GREEN, alpha=0.25)
         axes.plot(count, running, color=GREEN)
         axes.axhline(mean, color="0.5", linewidth=0.8, linestyle=":")

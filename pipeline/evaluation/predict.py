@@ -30,7 +30,7 @@ from pipeline.labels import LabelSpace
 
 TIMES = ("decode_ms", "preprocess_ms", "infer_ms")
 EVALUATED: tuple[str, ...] = ("val", "test")  # what every evaluation needs
-WARM_UP = 5  # photos looked at before times count
+WARM_UP = 5  # photos before the first timed one
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 
@@ -59,17 +59,17 @@ class Predictions:
         return self.where(((self.rows["split"] == split) & (self.rows["reason"] == "")).to_numpy())
 
     def where(self, keep: NDArray[np.bool_]) -> Predictions:
-        """Some of the photos."""
+        """A subset of the photos."""
         return Predictions(self.rows[keep].reset_index(drop=True), self.logits[keep], self.card, self.data_hash)
 
 
 def one_view(photo: Image.Image, recipe: Recipe, path: str) -> NDArray[np.uint8]:
-    """How the device looks at a photo."""
+    """The device's one view of a photo."""
     return preprocess(photo, recipe)[None]
 
 
 def predict(model: Model, root: Path, rows: pd.DataFrame, data_hash: str, views: Views = one_view) -> Predictions:
-    """Look at each photo of `rows` (image_path, species, split), one at a time as the device does. Times in ms.
+    """Classify each photo of `rows` (image_path, species, split), one at a time like the device. Times in ms.
 
     Of several views the probabilities are averaged; the logits are then their logarithms.
     """
@@ -139,7 +139,7 @@ def stage_names(config: Config) -> list[str]:
 
 
 def asked_names(config: Config) -> list[str]:
-    """Models whose predictions the cascade needs: its stages, and what its promise compares with."""
+    """Models whose predictions the cascade needs: its stages, and the reference of its promise."""
     return list(dict.fromkeys([*stage_names(config), config.route.reference or stage_names(config)[-1]]))
 
 
@@ -152,20 +152,20 @@ def model_file(config: Config, name: str, precision: str) -> Path:
 
 
 def predictions_file(config: Config, name: str, precision: str, splits: Sequence[str] = EVALUATED) -> Path:
-    """Where the predictions of a model are kept."""
+    """Path of a model's predictions."""
     part = "" if splits == EVALUATED else f".{'_'.join(splits)}"
     return config.output / "predictions" / f"{name}{'' if precision == 'fp32' else '.int8'}{part}.parquet"
 
 
 def predictions_stamp(target: Path, model: str, data: str) -> Stamp:
-    """Of which model file (its SHA-256) and which manifest (its hash) a table of predictions is."""
+    """The stamp of a table of predictions: SHA-256 of the model file, and the manifest's hash."""
     return Stamp(target.parent / ".stamps" / f"{target.stem}.json", {"model": model, "data": data}, [target])
 
 
 def predict_stages(
     config: Config, manifest: Manifest, precision: str, splits: Sequence[str] = EVALUATED
 ) -> list[Predictions]:
-    """Predictions of all stages of the cascade on val and test; stored ones of the same files are read, not made again.
+    """Predictions of all stages of the cascade on val and test; stored ones of the same files are reused.
 
     Those of route.reference are made and stored with them.
     """
@@ -190,7 +190,7 @@ def predict_file(source: Path, manifest: Manifest, split: str, target: Path) -> 
 
 
 def _once(target: Path, source: Path, manifest: Manifest, work: Callable[[], None]) -> None:
-    """Predict unless the stored predictions are of the same model file and data."""
+    """Predict, unless stored predictions of the same model file and data exist."""
     run_once(f"predict   {target.stem}", predictions_stamp(target, sha256(source), manifest.hash), False, work)
 
 
@@ -212,7 +212,7 @@ def _check_name(card: dict[str, Any], source: Path) -> None:
 
 
 def check_same_photos(tables: Sequence[Predictions]) -> None:
-    """Predictions can be joined only when they are of the same photos, decoded alike, of the same manifest."""
+    """Refuse to join predictions of different photos, decodings or manifests."""
     first = tables[0]
     for table in tables[1:]:
         sides = [t.card["recipe"]["decode_side"] for t in (first, table)]

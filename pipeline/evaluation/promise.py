@@ -11,13 +11,13 @@ import numpy as np
 from scipy.stats import beta, binom
 
 T = TypeVar("T")
-NUISANCE = 0.001  # the part of the error that pays for not knowing how often the two disagree
-POINTS = 8  # of that interval; the greatest p value lies at or beside its upper end
+NUISANCE = 0.001  # the part of the error spent on the unknown rate of disagreement
+POINTS = 8  # grid points in its interval; the largest p value lies at or beside the upper end
 
 
 @lru_cache(maxsize=100_000)
 def drop_p_value(worse: int, better: int, photos: int, allowed: float) -> float:
-    """How likely so good a paired result is where accuracy truly drops by `allowed` or more.
+    """p value: probability of so good a paired result where accuracy truly drops by `allowed` or more.
 
     worse: photos on which main is right and the cascade wrong; better: the other way round; 0 <= allowed < 1. The two
     counts and the rest are trinomial, so worse - better is tested exactly; the unknown rate of disagreement runs over
@@ -46,7 +46,7 @@ def most(count: int, photos: int, error: float) -> float:
 
 
 def last_accepted(candidates: Iterable[T], accepts: Callable[[T], bool]) -> T | None:
-    """Fixed-sequence testing: go on while tests accept; the last accepted one, or none if the first fails.
+    """Fixed-sequence testing: continue while tests accept; the last accepted one, or none if the first fails.
 
     The order must not depend on the photos tested on. Then every accepted candidate keeps its promise at once with the
     level of a single test (Angelopoulos, Bates, Candes, Jordan & Lei, Learn then test, 2021).
@@ -60,7 +60,7 @@ def last_accepted(candidates: Iterable[T], accepts: Callable[[T], bool]) -> T | 
 
 
 def photos_needed(worse: int, better: int, photos: int, allowed: float, error: float) -> int | None:
-    """How many val photos would let the test accept, if they disagreed as often as these; None: not even a million."""
+    """Number of val photos with which the test would accept at this rate of disagreement; None: over a million."""
     times = 1.0
     while drop_p_value(round(worse * times), round(better * times), math.ceil(photos * times), allowed) > error:
         times *= 1.1

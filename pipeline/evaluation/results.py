@@ -69,12 +69,12 @@ def layer_pictures(config: Config, tables: list[Predictions]) -> dict[str, str]:
 
 
 def layer_files(config: Config) -> list[Path]:
-    """Pictures of what layers see in a photo, of whatever weights."""
+    """Pictures of layers, of any weights."""
     return sorted((config.output / "channels").glob("*.png"))
 
 
 def _fitting(file: Path, fits: set[str]) -> dict[str, Any]:
-    """A result, a CSV as its `table`; nothing where there is none or it was made from other models or rules."""
+    """A result, a CSV as its `table`; empty where there is none, or where it is of other models or rules."""
     if not file.is_file():
         return {}
     if file.suffix == ".csv":

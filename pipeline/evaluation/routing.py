@@ -14,7 +14,7 @@ from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import TIMES, Predictions, check_same_photos
 from pipeline.labels import OTHER, LabelSpace, translate
 
-Rules = Sequence[Rule | None]  # one per stage; None: the stage is off, nobody asks it
+Rules = Sequence[Rule | None]  # one per stage; None: the stage is off
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Routed:
         return reached
 
     def asked(self, stage: int) -> NDArray[np.bool_]:
-        """Photos that the stage looks at."""
+        """Photos that reach the stage."""
         asked: NDArray[np.bool_] = (self.stage >= stage) & self.on[stage]
         return asked
 
 
 def species_space(tables: Sequence[Predictions]) -> LabelSpace:
-    """Every species that some stage can answer, in the order of main, then of the caches."""
+    """Every species that any stage can answer, in the order of main, then of the caches."""
     names = dict.fromkeys(name for table in reversed(tables) for name in table.labels.names if name != OTHER)
     return LabelSpace(tuple(names))
 
@@ -71,7 +71,7 @@ def route(tables: Sequence[Predictions], rules: Rules) -> Routed:
 
 
 def at(tables: Sequence[Predictions], rules: Rules, threshold: float) -> Rules:
-    """The same rules with another threshold for all caches; one that is off is asked again."""
+    """The same rules with another threshold for all caches; stages that are off are switched on."""
     caches = [table.labels.has_other for table in tables]
     return [
         replace(rule or Rule(), threshold=threshold) if cache else rule

@@ -50,7 +50,7 @@ def evaluate(config: Config) -> int:
 
 
 def evaluation_stamp(config: Config) -> Stamp:
-    """What the evaluation depends on, and all that it writes."""
+    """The stamp of the evaluation: its inputs and its outputs."""
     names = stage_names(config)
     files = [predictions_file(config, name, precision) for name in asked_names(config) for precision in PRECISIONS]
     if missing := [file for file in files if not file.is_file()]:
@@ -162,7 +162,7 @@ def _cascade(
 
 
 def _flow(judged: Judged, routed: Routed, alone: NDArray[np.bool_] | None) -> Ratios:
-    """Shares of the cascade as parts and wholes of the photos: what reaches main, and per stage hits and errors."""
+    """Ratios of the cascade as numerators and denominators per photo: what reaches main, and hits and errors per stage."""
     everything = np.ones(len(judged.truth))
     ratios: Ratios = {
         "communication_rate": (routed.sent_on, everything),
@@ -191,7 +191,7 @@ def _int8_beside_fp32(figures: dict[str, Any], right: dict[str, pd.Series[bool]]
 
 
 def _tell(result: dict[str, Any], config: Config) -> None:
-    """The table that a person reads."""
+    """Log a readable table."""
     log.info("eval      %d test photos, no choice was made on them", next(iter(result["cascade"].values()))["photos"])
     for name, both in result["models"].items():
         for precision in PRECISIONS:

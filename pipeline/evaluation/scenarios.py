@@ -20,12 +20,12 @@ from pipeline.evaluation.scores import Ids
 from pipeline.evaluation.tables import judge, judge_cascade
 from pipeline.labels import long_tail
 
-BURST = 0.8  # what one species holds of a burst's photos
+BURST = 0.8  # share of one species in a burst
 BURST_PHOTOS = 1000
 
 
 def take(tables: Sequence[Predictions], photos: Ids) -> list[Predictions]:
-    """The same photos of every table; an index may come twice."""
+    """The same photos of every table; an index may occur twice."""
     return [
         replace(table, rows=table.rows.iloc[photos].reset_index(drop=True), logits=table.logits[photos])
         for table in tables

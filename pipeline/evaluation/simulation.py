@@ -24,7 +24,7 @@ from pipeline.evaluation.tables import FORMAT_VERSION
 from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_csv, write_json
 
 TOLD = ("accuracy", "macro_f1", "communication_rate", "outside_rate")
-ENOUGH = 0.002  # half the width that the 95 % interval of a mean may have
+ENOUGH = 0.002  # target half-width of the 95 % interval of a mean
 OUTSIDE_ROW = "(no answer, or none of this data set)"
 
 
@@ -71,7 +71,7 @@ def monte_carlo(config: Config, model: str, prefix: str, input_sizes: Sequence[i
 def _used(
     config: Config, manifest: Manifest, model: str, tables: list[Predictions]
 ) -> tuple[list[Predictions], list[Path]]:
-    """The predictions that a simulation reads, and their files."""
+    """The predictions of a simulation, and their files."""
     if model.endswith(".onnx"):
         file = (
             config.output / "predictions" / f"outside_{safe_name(Path(model).stem)}.{config.monte_carlo.split}.parquet"

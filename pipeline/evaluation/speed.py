@@ -20,7 +20,7 @@ from pipeline.evaluation.predict import model_file, predict_stages, stage_names
 from pipeline.evaluation.timing import draw, write_tables
 from pipeline.files import write_json
 
-WARM_UP = 10  # photos looked at before times count
+WARM_UP = 10  # photos before the first timed one
 REPEATS = 20  # of one photo, for the time of a network whose weights and photo are in the processor's cache
 THREADS = 1
 STEPS = ("decode_ms", "preprocess_ms", "infer_ms")
@@ -65,7 +65,7 @@ def _infer(answer: Answer) -> float:
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Mean, p50, p95 and p99 in ms of the whole way of a photo, and of each step apart."""
+    """Mean, p50, p95 and p99 in ms of a photo's total time, and of each step."""
     figures = {step: _percentiles(table[step]) for step in (*STEPS, "total_ms")}
     return {**figures.pop("total_ms"), "steps": figures, **{str(name): time for name, time in table.attrs.items()}}
 
@@ -95,7 +95,7 @@ def speed(config: Config, photos: int) -> dict[str, Any]:
             for name, rule in list(rules.items())[start:]
             if rule is not None
         ]
-        for start in (0, -1)  # main alone gets a session of its own, so that its first call is a first call
+        for start in (0, -1)  # main alone gets its own session, so that its first call is cold
     )
     tables = compare_speed(
         {"cascade": Cascade(stages), "main": Cascade(main)}, [manifest.root / path for path in rows["image_path"]]

@@ -80,7 +80,7 @@ def seeded_part(config: Config, photos: int) -> tuple[list[Predictions], Rules]:
 
 
 def _looked_at(config: Config, clean: Predictions, what: str, views: Views) -> Predictions:
-    """Predictions of the same photos seen otherwise, made once."""
+    """Predictions of other views of the same photos, made once."""
     source = model_file(config, clean.name, config.route.precision)
     rows = clean.rows[["image_path", "species", "split"]]
     target = config.output / "predictions" / "stress" / f"{clean.name}.{config.route.precision}.{what}.parquet"
@@ -96,7 +96,7 @@ def _looked_at(config: Config, clean: Predictions, what: str, views: Views) -> P
 
 
 def _rows(kind: str, level: int, tables: list[Predictions], rules: Rules, seed: int) -> list[dict[str, Any]]:
-    """Per system its figures, on the photos that could be read."""
+    """The figures of each system, on the readable photos."""
     tables = [table.part("test") for table in tables]
     routed = route(tables, rules)
     found = {table.name: judge(table) for table in tables} | {"cascade": judge_cascade(tables, routed)}

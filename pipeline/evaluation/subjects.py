@@ -55,7 +55,7 @@ def cascade_subject(tables: list[Predictions], rules: Rules, labels: LabelSpace)
     answer.
     """
     routed = route(tables, rules)
-    names = np.array([*translate(routed.labels.names, labels.names), -1])  # an answer of -1 stays
+    names = np.array([*translate(routed.labels.names, labels.names), -1])  # -1 maps to -1
     truth, answers = truth_ids(tables[0].rows["species"].tolist(), labels), names[routed.answers]
     everything, right = np.ones(len(truth)), answers == truth
     sent_on = routed.sent_on if routed.main >= 0 else answers < 0

@@ -18,8 +18,8 @@ from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibratio
 from pipeline.files import write_arrow, write_csv
 from pipeline.labels import LabelSpace
 
-FORMAT_VERSION = 3  # of the tables below, metrics.json and simulations; what is of another one is made again
-NO_LABEL = "(no label)"  # a true species or an answer that the label space does not hold
+FORMAT_VERSION = 3  # of the tables below, metrics.json and simulations; files of other versions are made again
+NO_LABEL = "(no label)"  # a true species or an answer outside the label space
 PERCENTILES = {"min": 0, "p25": 25, "median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 TABLES = (
     "detailed_class_metrics.csv", "confusion_matrix_absolute.csv", "confusion_matrix_percent.csv", "confused_pairs.csv",
@@ -65,7 +65,7 @@ def judge(table: Predictions) -> Judged:
 
 
 def judge_cascade(tables: list[Predictions], routed: Routed) -> Judged:
-    """The answers of the cascade; each with the probability that its stage gave, as the device tells it."""
+    """The answers of the cascade, each with the probability of its stage, as on the device."""
     species = tables[0].rows["species"].tolist()
     sure, true = np.zeros(len(species)), np.zeros(len(species))
     for k, table in enumerate(tables):
@@ -120,7 +120,7 @@ def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def confused_pairs(judged: Judged, at_most: int = 50) -> pd.DataFrame:
-    """The pairs of species that are most often taken for each other: true, predicted, count, share_of_true."""
+    """The most frequently confused pairs of species: true, predicted, count, share_of_true."""
     matrix = confusion(judged).to_numpy()
     rows = matrix.sum(axis=1)
     off = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
@@ -134,7 +134,7 @@ def confused_pairs(judged: Judged, at_most: int = 50) -> pd.DataFrame:
 
 
 def errors_per_species(judged: Judged) -> pd.DataFrame:
-    """Where the mistakes of each species went, and how sure: true, predicted, count, share_of_errors, confidence."""
+    """The wrong answers per species: true, predicted, count, share_of_errors, confidence."""
     wrong = pd.DataFrame(
         {"true": judged.names(judged.truth), "predicted": judged.names(judged.answers), "confidence": judged.confidence}
     )[~judged.right]
@@ -147,7 +147,7 @@ def errors_per_species(judged: Judged) -> pd.DataFrame:
 
 
 def misclassifications(judged: Judged) -> pd.DataFrame:
-    """One row per mistake, the surest first; confidence_margin: probability of the answer minus that of the truth."""
+    """One row per mistake, the most confident first; confidence_margin: probability of the answer minus that of the truth."""
     table = _answers(judged)[~judged.right].drop(columns="correct")
     return table.sort_values(["confidence_margin", "image_path"], ascending=[False, True])
 

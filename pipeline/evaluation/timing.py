@@ -83,7 +83,7 @@ def _summary(times: pd.Series[float], cold: Mapping[Any, float]) -> pd.DataFrame
 
 
 def draw(series: dict[str, pd.DataFrame], path: Path, title: str) -> None:
-    """The whole time of each photo in order of measuring, with its rolling median, and how the times spread."""
+    """Total time of each photo in order of measurement, with its rolling median, and a histogram of the times."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[2, 1], sharey=True)
     top = max(float(np.percentile(table["total_ms"], 99)) for table in series.values()) * 1.15
     bins = np.linspace(0, top, BINS + 1)

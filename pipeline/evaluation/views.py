@@ -57,7 +57,7 @@ CORRUPTIONS: dict[str, Callable[[Image.Image, int, np.random.Generator], Image.I
 
 
 def nine_views(photo: Image.Image, recipe: Recipe, path: str) -> NDArray[np.uint8]:
-    """The photo, mirrored, its centre, turned by ten degrees, and five crops; none is random."""
+    """The photo itself, mirrored, its centre, rotated by ten degrees, and five crops; all deterministic."""
     plain = preprocess(photo, recipe)
     centre = preprocess(photo, replace(recipe, crop=recipe.crop * 224 / 256))
     turned = preprocess(photo.rotate(TURN, Image.Resampling.BILINEAR), recipe)
