@@ -22,13 +22,13 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 RATE = 0.05
 # largest jitter of the picture at every step, so that what it shows does not depend on single pixels
 SHIFT, TURN, ZOOM = 0.06, math.radians(8), 0.08
-COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.0, -0.05), (0.27, -0.09, 0.03))  # how colours go together in ImageNet (Lucid)
+COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.0, -0.05), (0.27, -0.09, 0.03))  # colour correlation of ImageNet (Lucid)
 
 
 def dream(
     model: Deployable, layer: str, objective: Objective, n: int, size: int, seed: int, steps: int
 ) -> NDArray[np.uint8]:
-    """n pictures (n, size, size, 3), each optimised for its part of the objective.
+    """n pictures (n, size, size, 3), each maximising its entry of the objective.
 
     They are optimised as Fourier coefficients of equal weight and in colours that are independent in photos, so that no
     frequency and no colour has an easier way; and moved a little at every step.
@@ -79,7 +79,7 @@ def _painted(spectrum: Tensor, size: int) -> Tensor:
 
 
 def _moved(pictures: Tensor) -> Tensor:
-    """Shifted, turned and zoomed a little, all alike."""
+    """The pictures, all shifted, turned and zoomed by the same small random amounts."""
     draws = 2 * torch.rand(4) - 1
     angle, zoom = TURN * draws[0], 1 + ZOOM * draws[1]
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom

@@ -28,10 +28,10 @@ from pipeline.explaining.subject import Subject, load_subjects
 from pipeline.files import sha256, write_csv
 from pipeline.models.deployable import Deployable
 
-STEPS = 24  # parts of the photo that are taken away or brought back, one after the other
-BLUR = 10  # insertion starts from the photo blurred by this part of its side: no edge is left
-CELLS = 6  # a random map has so many cells a side, as coarse as occlusion's squares
-CONTROLS = ("random", "centre")  # maps that ask no network
+STEPS = 24  # parts of the photo that are deleted or inserted, one after the other
+BLUR = 10  # insertion starts from the photo blurred by 1/BLUR of its side, without any edge
+CELLS = 6  # cells per side of a random map, as coarse as occlusion's squares
+CONTROLS = ("random", "centre")  # baseline maps, without a network
 FIGURES = ("deletion", "insertion", "likeness")
 
 
@@ -69,7 +69,7 @@ def check(config: Config, models: Sequence[str], methods: Sequence[str], photos:
 def _scores(
     subject: Subject, photos: Mapping[str, Path], methods: Sequence[str], seed: int, failed: dict[str, str]
 ) -> pd.DataFrame:
-    """The rows of one model; photos and methods that could not be used are added to `failed`, with the reason."""
+    """The rows of one model; unusable photos and methods are added to `failed`, with the reason."""
     shuffled = shuffle(subject.model, seed)
     scores = []
     for k, (name, path) in enumerate(progress(photos.items(), len(photos), f"check {subject.card.name}")):
@@ -79,7 +79,7 @@ def _scores(
             failed[name] = str(error)
             continue
         target = int(subject.probabilities(pixels[None])[0].argmax())
-        maps = controls(len(pixels), [seed, k])  # a draw of its own for each photo
+        maps = controls(len(pixels), [seed, k])  # other random maps for each photo
         for method in methods:
             try:
                 maps[method] = relevance(subject.model, pixels, target, method, seed)
@@ -96,10 +96,10 @@ def _scores(
 def score(
     subject: Subject, pixels: NDArray[np.uint8], target: int, plane: Map, told: Map | None, seed: int
 ) -> dict[str, float]:
-    """Deletion and insertion of one map, (size, size); likeness to `told`, the map of a network that knows nothing."""
+    """Deletion and insertion of one map (size, size), and its likeness to `told`, the map of the randomised network."""
     blank = np.broadcast_to(neutral(subject.model).numpy()[0], pixels.shape).round().clip(0, 255).astype(np.uint8)
     blurred = np.stack([gaussian_filter(pixels[..., c], len(pixels) / BLUR) for c in range(3)], axis=-1)
-    order = np.lexsort((np.random.default_rng(seed).random(plane.size), -plane.ravel()))  # equal ones in random order
+    order = np.lexsort((np.random.default_rng(seed).random(plane.size), -plane.ravel()))  # ties in random order
     return {
         "deletion": _area(subject, series(blank, pixels, order), target),
         "insertion": _area(subject, series(pixels, blurred, order), target),
@@ -108,7 +108,7 @@ def score(
 
 
 def series(upper: NDArray[np.uint8], lower: NDArray[np.uint8], order: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(STEPS + 1, size, size, 3): `lower`, in which ever more pixels of this order are those of `upper`."""
+    """(STEPS + 1, size, size, 3): `lower`, with more and more pixels of `upper` in this order."""
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     shares = np.linspace(0, len(order), STEPS + 1)[:, None, None, None]
@@ -117,7 +117,7 @@ def series(upper: NDArray[np.uint8], lower: NDArray[np.uint8], order: NDArray[np
 
 
 def controls(size: int, seed: int | list[int]) -> dict[str, Map]:
-    """Maps that ask no network: random ones as coarse as occlusion's squares, and the middle of the photo."""
+    """Baseline maps without a network: random ones as coarse as occlusion's squares, and the photo's centre."""
     noise = np.random.default_rng(seed).random((CELLS, CELLS), np.float32)
     coarse = Image.fromarray(noise).resize((size, size), Image.Resampling.BILINEAR)
     away = (np.indices((size, size)) - (size - 1) / 2) / size
@@ -125,7 +125,7 @@ def controls(size: int, seed: int | list[int]) -> dict[str, Map]:
 
 
 def shuffle(model: Deployable, seed: int) -> Deployable:
-    """A copy in which the weights of each convolution and each linear layer have changed places."""
+    """A copy with the weights of each convolution and linear layer permuted."""
     result = copy.deepcopy(model)
     rng = torch.Generator().manual_seed(seed)
     for module in result.modules():
@@ -136,7 +136,7 @@ def shuffle(model: Deployable, seed: int) -> Deployable:
 
 
 def summary(scores: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
-    """A row per map: means over the photos with their intervals, and the gain above the random map."""
+    """A row per map: means over the photos with their intervals, and the gain over the random map."""
     wide = {name: scores.pivot(index="photo", columns="map", values=name) for name in FIGURES}
     gain = wide["insertion"] - wide["deletion"]
     wide["gain"] = gain.sub(gain["random"], axis=0)
@@ -158,7 +158,7 @@ def _with_interval(name: str, values: NDArray[np.float64], seed: int) -> dict[st
 
 
 def _of_shuffled(model: Deployable, pixels: NDArray[np.uint8], target: int, name: str, seed: int) -> Map | None:
-    """None for a map that asks no network, and for a method that fits the trained network alone."""
+    """None for a baseline map, and for a method that works for the trained network only."""
     if name not in METHODS:
         return None
     try:
@@ -173,6 +173,6 @@ def _area(subject: Subject, photos: NDArray[np.uint8], target: int) -> float:
 
 
 def _likeness(a: Map, b: Map) -> float:
-    """Spearman's correlation; 0 where one is the same everywhere."""
+    """Spearman's correlation; 0 where one of the maps is constant."""
     flat = not (np.ptp(a) and np.ptp(b))
     return 0.0 if flat else float(spearmanr(a.ravel(), b.ravel()).statistic)

@@ -21,9 +21,9 @@ SIDE = 2.4  # inches per panel
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one model says of one photo. pixels: (size, size, 3) as the network saw them.
+    """One model's answer to one photo, with its maps. pixels: (size, size, 3) as the network saw them.
 
-    label, score: its answer. target, target_score: what the maps are evidence for. right: None where the truth is not known.
+    label, score: its answer. target, target_score: the label that the maps explain. right: None where the truth is unknown.
     maps: by method; a text says why there is none.
     """
 
@@ -38,7 +38,7 @@ class Explanation:
 
 
 def draw(path: Path, title: str, answers: Sequence[Explanation]) -> None:
-    """A row per model: photo and answer, then a map per method over the photo in grey."""
+    """A row per model: photo and answer, then each method's map over the grey photo."""
     methods = list(answers[0].maps)
     columns = len(methods) + 1
     figure, grid = plt.subplots(
@@ -62,7 +62,7 @@ def draw(path: Path, title: str, answers: Sequence[Explanation]) -> None:
 
 
 def overlay(pixels: NDArray[np.uint8], plane: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The photo in grey, (s, s, 3) in 0..1, with the map's heat over it, the more opaque the more there is."""
+    """The grey photo, (s, s, 3) in 0..1, overlaid with the map; opacity grows with its value."""
     grey = 0.35 + 0.5 * pixels.mean(-1, keepdims=True) / 255
     heat = plt.get_cmap(HEAT)(plane)[..., :3]
     alpha = np.clip(1.2 * np.sqrt(plane), 0, 0.9)[..., None]

@@ -20,7 +20,7 @@ def once(
     inputs: Mapping[str, Any],
     work: Callable[[], Sequence[str]],
 ) -> int:
-    """Do the work that leaves `output`, unless it is there and was made by these subjects from the same inputs.
+    """Do the work that writes `output`, unless it exists and was made by these subjects from the same inputs.
 
     work: returns what could not be had, a sentence each. They are kept, and told again where the work is skipped. Returns
     how many there are.

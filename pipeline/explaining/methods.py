@@ -27,11 +27,11 @@ except ImportError as error:
 
 Map = NDArray[np.float32]
 Method = Callable[[Deployable, Tensor, int], Tensor]
-STEPS = 32  # of a path from the neutral colour to the photo
+STEPS = 32  # of the path from the neutral colour to the photo
 NOISY, NOISE = 8, 0.15 * 255  # copies, and their noise: smoothing of 10-20 % of the range (Smilkov et al., 2017)
-WINDOWS = 6  # an occluded square has this part of the side, and moves by half of its own
-SMOOTHING = 40  # a map of single pixels is blurred by this part of the side, so that a person sees where it lies
-MISSING = 0.1  # share of the logit's change that DeepLift may lose or invent
+WINDOWS = 6  # an occluding square is 1/WINDOWS of the side wide, and moves by half its width
+SMOOTHING = 40  # a map of single pixels is blurred by 1/SMOOTHING of the side, to be visible
+MISSING = 0.1  # largest relative error of the sum of DeepLift's contributions
 PIECEWISE = (ClippedReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid)  # DeepLift's rescale rule fits them as well
 
 
@@ -48,7 +48,7 @@ def noise_tunnel(model: Deployable, photo: Tensor, target: int) -> Tensor:
 
 
 def saliency(model: Deployable, photo: Tensor, target: int) -> Tensor:
-    """The gradient's size (Simonyan et al., 2014): where a small change of colour would change the answer."""
+    """Magnitude of the gradient (Simonyan et al., 2014): where a small change of colour changes the answer."""
     found: Tensor = attr.Saliency(model).attribute(photo, target=target).amax(-1)
     return found
 
@@ -61,7 +61,7 @@ def gradient_shap(model: Deployable, photo: Tensor, target: int) -> Tensor:
 
 
 def deeplift(model: Deployable, photo: Tensor, target: int) -> Tensor:
-    """DeepLIFT with the rescale rule (Shrikumar et al., 2017); refused where its parts do not sum to the whole."""
+    """DeepLIFT with the rescale rule (Shrikumar et al., 2017); refused where the contributions do not sum to the difference."""
     rules = deep_lift.SUPPORTED_NON_LINEAR
     for kind in PIECEWISE:
         rules.setdefault(kind, deep_lift.nonlinear)
@@ -84,7 +84,7 @@ def deeplift(model: Deployable, photo: Tensor, target: int) -> Tensor:
 
 
 def occlusion(model: Deployable, photo: Tensor, target: int) -> Tensor:
-    """How the logit falls when a square is covered by the neutral colour (Zeiler & Fergus, 2014)."""
+    """Drop of the logit when a square is covered by the neutral colour (Zeiler & Fergus, 2014)."""
     side = max(2, photo.shape[1] // WINDOWS)
     given = {"sliding_window_shapes": (side, side, 3), "strides": (side // 2, side // 2, 3), "target": target}
     blank = _blank(model, photo)
@@ -92,7 +92,7 @@ def occlusion(model: Deployable, photo: Tensor, target: int) -> Tensor:
 
 
 def gradcam(model: Deployable, photo: Tensor, target: int) -> Tensor:
-    """Grad-CAM (Selvaraju et al., 2017) on the last layer with places, enlarged to the photo."""
+    """Grad-CAM (Selvaraju et al., 2017) on the last feature map, enlarged to the photo."""
     size = photo.shape[1]
     layer = model.get_submodule(last_map(model, size))
     coarse = attr.LayerGradCam(model, layer).attribute(photo, target=target, relu_attributions=True)
@@ -108,10 +108,10 @@ def guided_gradcam(model: Deployable, photo: Tensor, target: int) -> Tensor:
     guided: Tensor = attr.GuidedBackprop(model).attribute(photo, target=target)
     return guided.abs().amax(-1) * gradcam(
         model, photo, target
-    )  # of a gradient, not of evidence: its sign says nothing
+    )  # of a gradient, not of evidence: its sign has no meaning
 
 
-METHODS: dict[str, tuple[Method, bool]] = {  # and whether its map is of single pixels
+METHODS: dict[str, tuple[Method, bool]] = {  # and whether its map has single pixels
     "gradcam": (gradcam, False),
     "guided_gradcam": (guided_gradcam, True),
     "integrated_gradients": (integrated_gradients, True),
@@ -124,13 +124,13 @@ METHODS: dict[str, tuple[Method, bool]] = {  # and whether its map is of single 
 
 
 def relevance(model: Deployable, photo: NDArray[np.uint8], target: int, method: str, seed: int) -> Map:
-    """Evidence for a label over the photo: (size, size), 0 to 1, what speaks against it left out.
+    """Evidence for a label over the photo: (size, size), 0 to 1; evidence against it is dropped.
 
     model: as readable() gives it; photo: as preprocess() gives it. ModelError where the method does not fit the network.
     """
     function, pixels = METHODS[method]
     with seeded(seed), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="captum")  # that it sets hooks and asks for gradients, at every call
+        warnings.filterwarnings("ignore", module="captum")  # of hooks and gradients, at every call
         found = function(model, torch.tensor(photo)[None].float(), target)
     plane: Map = found[0].detach().numpy().astype(np.float32)
     if pixels:
@@ -161,5 +161,5 @@ def _blank(model: Deployable, photo: Tensor) -> Tensor:
 
 
 def _evidence(attribution: Tensor) -> Tensor:
-    """(1, s, s, 3) -> (1, s, s): the colours' sum, where it speaks for the label."""
+    """(1, s, s, 3) -> (1, s, s): the positive part of the sum over colours."""
     return attribution.sum(-1).clamp(min=0)

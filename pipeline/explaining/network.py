@@ -14,11 +14,11 @@ from pipeline.edge.recipe import Recipe
 from pipeline.errors import ModelError
 from pipeline.models.deployable import Deployable
 
-SMOOTH = (nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU)  # activations that are no ReLU and no gate
+SMOOTH = (nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU)  # activations that are neither ReLU nor gates
 
 
 class ClippedReLU(nn.ReLU):
-    """ReLU6 that Captum takes for the ReLU that it is."""
+    """ReLU6 as a subclass of ReLU, so that Captum recognises it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.clamp(0, 6)
@@ -36,7 +36,7 @@ def readable(network: nn.Module, recipe: Recipe) -> Deployable:
 
 
 def outputs(model: Deployable, size: int) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """What one pass asks, in order of its answers: name and module, and the shape of the tensor that it gives."""
+    """The modules of one forward pass in order: name, module, and shape of its output."""
     seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
     def watch(name: str, module: nn.Module, output: object) -> None:
@@ -57,7 +57,7 @@ def outputs(model: Deployable, size: int) -> list[tuple[str, nn.Module, tuple[in
 
 
 def last_map(model: Deployable, size: int) -> str:
-    """Name of the last layer that still has places: the one before pooling, for Grad-CAM (Selvaraju et al., 2017).
+    """Name of the layer with the last feature map before pooling, for Grad-CAM (Selvaraju et al., 2017).
 
     Found by watching one pass: the last module whose output is (1, channels, h, w) with h = w > 1, with no tokens
     (n, places, channels) after it. A network without one is a ModelError.
@@ -73,12 +73,12 @@ def last_map(model: Deployable, size: int) -> str:
 
 
 def smooth_activations(model: Deployable) -> set[str]:
-    """Kinds of activations in the network for which "only what is above zero" has no meaning."""
+    """Kinds of activations in the network that have no "positive part"."""
     return {type(module).__name__ for module in model.modules() if isinstance(module, SMOOTH)}
 
 
 def neutral(model: Deployable) -> Tensor:
-    """The colour that the network's scaling takes to zero, (1, 1, 1, 3) in 0..255: a photo without evidence."""
+    """The colour that the network's scaling maps to zero, (1, 1, 1, 3) in 0..255: the baseline photo."""
     return (-model.shift / model.scale).reshape(1, 1, 1, 3)
 
 

@@ -39,7 +39,7 @@ def named(photos: Sequence[Path], root: Path) -> dict[str, Path]:
 
 
 def telling_photos(config: Config, manifest: Manifest) -> list[str]:
-    """Test photos worth a look: of head, middle and tail species one that the last stage got right and one that it did not.
+    """Informative test photos: for head, middle and tail species one that the last stage got right and one it got wrong.
 
     Read from the stored predictions; a part that has none of a kind goes without.
     """

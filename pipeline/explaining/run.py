@@ -16,7 +16,7 @@ from pipeline.explaining.photos import photos_to_explain
 from pipeline.explaining.subject import Subject, ask, check_target, load_subjects
 from pipeline.files import sha256
 
-DEFAULT = ("gradcam", "integrated_gradients", "saliency", "occlusion")  # each fits every network that has a feature map
+DEFAULT = ("gradcam", "integrated_gradients", "saliency", "occlusion")  # for every network with a feature map
 
 
 def explain(

@@ -41,7 +41,7 @@ class Subject:
         return probabilities(logits)
 
     def label_of(self, species: str) -> int:
-        """Index of a species; of "Other" where this model does not tell it from others; -1."""
+        """Index of a species; of "Other" where this model has no label of its own for it; else -1."""
         return int(translate([species], self.card.labels.names)[0])
 
 

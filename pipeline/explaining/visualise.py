@@ -29,7 +29,7 @@ from pipeline.explaining.subject import Subject, load_subjects
 from pipeline.files import safe_name, sha256
 
 STEPS = 128  # of the optimisation of a picture
-PLACES = 5  # a side of an activation grid: each place costs as much as a group
+PLACES = 5  # per side of an activation grid; each place takes as long as a group
 Panel = tuple[str, NDArray[np.generic]]  # title, picture
 
 
@@ -102,7 +102,7 @@ def _draw_parts(path: Path, subject: Subject, pixels: NDArray[np.uint8], n: int,
 def channel_groups(
     subject: Subject, pixels: NDArray[np.uint8], n: int, layer: str, seed: int, steps: int
 ) -> list[tuple[Map, NDArray[np.uint8]]]:
-    """n groups of channels that answer together on a photo: where, (size, size) in 0..1, and what each wants to see.
+    """n groups of channels that are active together on a photo: where, (size, size) in 0..1, and a picture that maximises each.
 
     Groups are the factors of the non-negative matrix factorisation of the activations (Olah et al., The Building Blocks
     of Interpretability, Distill 2018), most active first. layer: as the network calls it, e.g. network.blocks.4.
@@ -123,7 +123,7 @@ def channel_groups(
 def activation_grid(
     subject: Subject, pixels: NDArray[np.uint8], layer: str, seed: int, steps: int
 ) -> NDArray[np.uint8]:
-    """What a layer makes of each place of a photo: a picture per place for all its channels together, paler where they
+    """Activation grid of a layer on a photo: per place a picture that maximises all its channels together, paler where they
     answer less. (rows x size, columns x size, 3), at most PLACES a side. Olah et al., as channel_groups().
     """
     size = subject.card.recipe.size
@@ -141,7 +141,7 @@ def activation_grid(
 def _draw_groups(
     path: Path, subject: Subject, pixels: NDArray[np.uint8], groups: list[tuple[Map, NDArray[np.uint8]]]
 ) -> None:
-    """Two rows: the photo and where each group answers, and below what each wants to see."""
+    """Two rows: the photo and where each group is active, and below the picture of each group."""
     upper: list[Panel] = [
         ("photo", pixels),
         *((f"group {i}", overlay(pixels, one)) for i, (one, _) in enumerate(groups, 1)),

@@ -17,11 +17,11 @@ class Account:
     """The figures of a spool, with the share of all photos that reached main."""
 
     def __init__(self, path: Path, photos: Callable[[], int], figures: Callable[[], Mapping[str, int]]) -> None:
-        """path: of the JSON file; photos: how many there are by now, waiting or not; figures: of the spool."""
+        """path: of the JSON file; photos: their number so far, waiting or not; figures: of the spool."""
         self._path, self._photos, self._figures, self._next = path, photos, figures, 0.0
 
     def write(self, soon: bool = False) -> dict[str, Any]:
-        """Bring the file up to date and give what it holds; soon: only a minute after it was last done."""
+        """Update the file and return its contents; soon: at most once a minute."""
         if soon and time.monotonic() < self._next:
             return {}
         photos, figures = self._photos(), self._figures()
@@ -38,7 +38,7 @@ class Account:
 
 
 def sentence(told: Mapping[str, Any]) -> str:
-    """What an account holds, in a line."""
+    """An account as one line of text."""
     rate = f" (communication rate {told['communication_rate']:.1%})" if told["photos"] else ""
     kept = (
         f"{told['answered']} answered, {told['failed']} failed, {told['waiting']} wait of {told['kept']} that were kept"

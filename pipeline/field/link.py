@@ -22,7 +22,7 @@ MOST = 16_000_000  # bytes of an answer
 
 
 class Unreachable(Exception):
-    """No answer now; `status`: of HTTP, 0 where there was none; `seconds`: when the server wants to be asked again."""
+    """No answer now. `status`: of HTTP, 0 where there was none; `seconds`: the server's Retry-After."""
 
     def __init__(self, reason: str, status: int = 0, seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -34,7 +34,7 @@ class Rejected(Exception):
 
 
 class Refused(OSError):
-    """The server will not answer this device until somebody changes something; the message says what."""
+    """The server refuses this device until something is changed; the message says what."""
 
 
 def read_token() -> str:
@@ -73,7 +73,7 @@ class Link:
 
     @property
     def sent(self) -> int:
-        """Bytes of photos that went out so far, those of a request under way and of those in vain included."""
+        """Bytes of photos sent so far, including running and failed requests."""
         return self._sent + self._body.tell()
 
     def greet(self) -> None:
@@ -85,7 +85,7 @@ class Link:
             raise Unreachable(f"{self.url} answers something else than a label space") from error
         stages = self._bundle["stages"]
         last, mine = stages[-1], {label for stage in stages for label in stage["labels"] if label != OTHER}
-        if OTHER in last["labels"]:  # no main here to compare with: the caches' species must be known there
+        if OTHER in last["labels"]:  # no main to compare with: the server must know the caches' species
             foreign = f"knows no {min(lacking)!r}" if (lacking := mine - labels) else ""
         else:
             foreign = f"has {space}, not {last['label_hash']}" if space != last["label_hash"] else ""
@@ -95,7 +95,7 @@ class Link:
         self._space = space
 
     def classify(self, photo: bytes, topk: int, name: str) -> dict[str, Any]:
-        """The server's entry for this photo; only one that is of these bytes and of the label space is taken."""
+        """The server's entry for this photo; it must be of these bytes and of the label space."""
         if not self._space:
             self.greet()
         headers = {"Content-Type": "application/octet-stream", "X-Request-ID": name, "Label-Space": self._space}
@@ -131,12 +131,12 @@ class Link:
     def _exchange(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, str | None, bytes]:
-        """Status, Retry-After and text. A connection that was open already may have been closed meanwhile: once more."""
+        """Status, Retry-After and text. A reused connection may have been closed meanwhile, so it is tried once more."""
         more = {**headers, "Content-Length": str(len(body))} if body else headers
         for fresh in (self._connection.sock is None, True):
-            self._sent, self._body = self.sent, io.BytesIO(body)  # sent in blocks, each of which has TIMEOUT
+            self._sent, self._body = self.sent, io.BytesIO(body)  # sent in blocks, TIMEOUT per block
             try:
-                with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had all
+                with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before it has read all
                     self._connection.request(method, path, self._body if body else None, dict(more))
                 response = self._connection.getresponse()
                 text = response.read(MOST)
@@ -153,7 +153,7 @@ class Link:
         raise AssertionError
 
     def abort(self) -> None:
-        """End an exchange that another thread waits for."""
+        """Abort an exchange of another thread."""
         if (open_socket := self._connection.sock) is not None:
             with suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)

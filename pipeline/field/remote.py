@@ -27,7 +27,7 @@ Results = Callable[[Path], AbstractContextManager[tuple[set[str], Callable[[Any]
 def remote(
     folder: Path, given: Namespace, cascade: Any, results: Results, key: Callable[[str], str], make: Callable[..., Any]
 ) -> Iterator[tuple[set[str], Callable[[Any], None], dict[str, int]]]:
-    """Stands in for `results`: an answer that no cache was sure of is a row only when main has told its own.
+    """Replaces `results`: a photo that no cache answers becomes a row only when main has answered it.
 
     folder: the bundle; cascade: its stages, of which the caches alone are asked from here on; results, key, make: of
     edge, to open the results, name a photo and make an answer.

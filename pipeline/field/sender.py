@@ -16,15 +16,15 @@ from typing import Any
 from .link import Link, Refused, Rejected, Unreachable
 from .spool import Spool, dropped
 
-FIRST, LONGEST, ASKED = 1.0, 300.0, 3600.0  # s: the first and the longest pause; what a server may ask for
-PATIENCE = 60.0  # s without progress, once there are no more photos
-FAULTS, MOST = (408, 500), 50  # answers that may be due to this very photo; how many of them are enough
+FIRST, LONGEST, ASKED = 1.0, 300.0, 3600.0  # s: the first and the longest pause; upper limit of Retry-After
+PATIENCE = 60.0  # s without progress after the last photo
+FAULTS, MOST = (408, 500), 50  # status codes that the photo itself may cause; after so many of them it has failed
 UNKNOWN = "unknown"
 NOT_SAFE = re.compile(r"[^\w.-]", re.ASCII)  # in a request's id
 
 
 class Sender:
-    """Takes answers of the caches. All that touches the spool or the results happens under one lock.
+    """Receives the answers of the caches. Every access to the spool and the results is under one lock.
 
     A photo's row is written, and flushed to the disk, before the spool forgets it; a process that is killed between the
     two finds the row in the results when it starts again.
@@ -53,13 +53,13 @@ class Sender:
         self._error: BaseException | None = None
 
     def start(self) -> None:
-        """Send, from now on; what was answered before this process was killed comes first."""
+        """Start sending; answers from before a kill are merged first."""
         with self._lock:
             self._merge()
         self._thread.start()
 
     def take(self, answer: Any, key: str) -> None:
-        """Write the row of a photo that its caches answered, keep the others."""
+        """Write the row of a photo that a cache answered; store other photos."""
         row = asdict(answer)
         with self._lock:
             if self._error and not isinstance(self._error, Refused):  # refused: the caches go on
@@ -78,7 +78,7 @@ class Sender:
         self._news.set()
 
     def drain(self) -> None:
-        """Wait until all is answered, or nothing moved for a while; raises what ended the sending."""
+        """Wait until everything is answered or progress stops; raises the error that ended the thread."""
         if isinstance(self._error, Refused):
             self._error = None  # it is asked once more
         self._failures = 0
@@ -97,7 +97,7 @@ class Sender:
             raise self._error
 
     def stop(self) -> None:
-        """Send no more; what waits is kept."""
+        """Stop sending; waiting photos stay stored."""
         self._ended = True
         self._news.set()
         self._wake.set()

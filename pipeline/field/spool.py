@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = 4096
-SYNCHRONOUS = "full"  # what is committed survives a power cut
+SYNCHRONOUS = "full"  # a commit survives a power cut
 SMALLEST = 4_000_000  # bytes of a budget
 HELD, LARGEST = (
     0.7,
@@ -34,11 +34,11 @@ create index if not exists decided on photos (number) where final is not null;
 
 
 class SpoolError(OSError):
-    """The spool cannot be used for what is asked; the message says why and what to do."""
+    """The spool cannot be used here; the message says why and what to do."""
 
 
 class Spool:
-    """A photo waits (it has bytes), or it is decided (it has a final row) until that row is in the results.
+    """A photo is waiting (it has bytes) or decided (it has a final row), until that row is in the results.
 
     name: of the device, with a part drawn by chance that tells it from others of the same name.
 
@@ -78,7 +78,7 @@ class Spool:
             self.name = f"{facts['device']}-{self.fact('id', secrets.token_hex(4))}"
 
     def close(self) -> None:
-        """Let others open it."""
+        """Close the file for other processes."""
         self._db.close()
 
     @contextmanager
@@ -92,7 +92,7 @@ class Spool:
         self._db.execute("commit")
 
     def fact(self, name: str, value: Any = None) -> Any:
-        """What is known under this name; `value` is remembered where nothing was."""
+        """The stored value of this name; `value` is stored where there is none."""
         if value is not None:
             self._db.execute("insert or ignore into facts values (?, ?)", (name, value))
         row = self._db.execute("select value from facts where name = ?", (name,)).fetchone()
@@ -105,11 +105,11 @@ class Spool:
             )
 
     def keys(self) -> set[str]:
-        """Of all photos that are here."""
+        """Keys of all photos in the spool."""
         return {key for (key,) in self._db.execute("select key from photos")}
 
     def waiting(self) -> int:
-        """How many photos have no answer yet."""
+        """Number of photos without an answer."""
         return int(self._db.execute("select count(*) from photos where final is null").fetchone()[0])
 
     def put(self, key: str, answer: Mapping[str, Any], score: float, photo: bytes) -> None:
@@ -150,14 +150,14 @@ class Spool:
         return victims
 
     def next(self) -> tuple[int, dict[str, Any], bytes] | None:
-        """Number, the caches' answer and the bytes of the photo to ask about now."""
+        """Number, the caches' answer and the bytes of the next photo to send."""
         row = self._db.execute(
             "select number, answer, photo from photos natural join bytes where final is null order by tries, number limit 1"
         ).fetchone()
         return (row[0], json.loads(row[1]), row[2]) if row else None
 
     def faults(self, number: int) -> int:
-        """How often main failed at this photo."""
+        """Number of main's failures at this photo."""
         row = self._db.execute("select n from faults where number = ?", (number,)).fetchone()
         return int(row[0]) if row else 0
 
@@ -186,12 +186,12 @@ class Spool:
         self._count(**{str(final["status"]): changed})
 
     def decided(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """Number, key and row of the photos whose rows must come into the results."""
+        """Number, key and row of the decided photos, whose rows belong into the results."""
         rows = self._db.execute("select number, key, final from photos where final is not null order by number")
         return [(number, key, json.loads(final)) for number, key, final in rows]
 
     def forget(self, numbers: Sequence[int]) -> None:
-        """Their rows are safe in the results."""
+        """Remove photos whose rows are safe in the results."""
         with self._transaction():
             for table in ("photos", "faults"):
                 self._db.executemany(f"delete from {table} where number = ?", [(number,) for number in numbers])

@@ -17,7 +17,7 @@ torchvision_shim.ensure()
 from torchvision.models.resnet import Bottleneck, ResNet  # noqa: E402
 
 NAMES = ("resnet50_attention",)
-BASE = "resnet50"  # torchvision's, whose weights fit
+BASE = "resnet50"  # of torchvision, whose weights fit
 HEAD = ("attention.", "fc.")
 
 
@@ -29,7 +29,7 @@ def build(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
 
 
 class ChannelAttention(nn.Module):
-    """Weighs channels by what their mean and their maximum say (the channel half of CBAM, Woo et al., 2018)."""
+    """Weights channels by their mean and maximum (the channel attention of CBAM, Woo et al., 2018)."""
 
     def __init__(self, channels: int, ratio: int = 16) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ RETRAINED = "_retrained"  # end of the name of a pruned model that was trained o
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is: its network, its labels, its recipe and where it comes from. Kept in model.json and in the ONNX.
+    """Description of a model: network, labels, recipe and origin. Stored in model.json and in the ONNX file.
 
     role: "cache" or "main". window: [start_rank, species] of a cache, None for main. data_hash: of the manifest.
     """
@@ -47,11 +47,11 @@ class ModelCard:
 
     @property
     def pruning_hash(self) -> str:
-        """Of the pruning history and of the network that it belongs to."""
+        """Hash of the pruning history and its network."""
         return digest([self.architecture, self.arguments, self.pruning])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with the hashes of labels, recipe and (if any) pruning history, and versions beside them."""
+        """Plain JSON types, with hashes of labels, recipe and (if any) pruning history, and versions."""
         data = asdict(self)
         data["labels"] = list(self.labels.names)
         data["recipe"] = self.recipe.to_dict()
@@ -62,7 +62,7 @@ class ModelCard:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ModelCard:
-        """Read a card back; a changed label list, recipe or pruning history no longer fits its hash and is refused."""
+        """Read a card back; a label list, recipe or pruning history that does not fit its hash is refused."""
         if data.get("format") != FORMAT:
             raise ModelError(f"model card of format {data.get('format')}; this version reads {FORMAT}")
         fields = {key: data[key] for key in ModelCard.__dataclass_fields__}
@@ -84,7 +84,7 @@ class ModelCard:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made a result."""
+    """Versions of the software behind a result."""
     found = {"ommatidia": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for package in ("torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy", "pillow"):
         try:
@@ -104,7 +104,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
 
 
 def save_card(folder: Path, card: ModelCard) -> None:
-    """Write the card alone; it names the hash of the weights that stand there."""
+    """Write only the card, with the hash of the existing weights."""
     write_json(folder / CARD, card.to_dict())
 
 
@@ -136,7 +136,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
         raise ModelError(f"{weights} is missing or not the file that model.json describes; train again")
     network = build(card.architecture, len(card.labels), card.arguments)
     if card.pruning:
-        from pipeline.models.surgery import replay  # Torch-Pruning is read in only where it is needed
+        from pipeline.models.surgery import replay  # imports Torch-Pruning, which few need
 
         replay(network, card.recipe.size, card.pruning)
     try:

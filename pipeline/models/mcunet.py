@@ -30,7 +30,7 @@ FILES = {
 }
 SHIPPED = "mcunet-in2"
 NAMES = tuple(FILES)
-SCALING = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what the published weights were trained with
+SCALING = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of the published weights
 HEAD = ("classifier.",)
 
 

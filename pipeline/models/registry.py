@@ -19,8 +19,8 @@ import torchvision  # noqa: E402
 Triple = tuple[float, float, float]
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OWN = {name: module for module in (mcunet, attention) for name in module.NAMES}
-PORTED = "googlenet"  # torchvision's, from TensorFlow: other scaling
-AUXILIARY = ("aux1.fc2", "aux2.fc2", "AuxLogits.fc")  # classifiers that only training asks
+PORTED = "googlenet"  # of torchvision, ported from TensorFlow: different scaling
+AUXILIARY = ("aux1.fc2", "aux2.fc2", "AuxLogits.fc")  # classifiers used in training only
 
 
 def family(name: str) -> str:
@@ -51,7 +51,7 @@ def scaling(name: str) -> tuple[Triple, Triple]:
 
 
 def resolve(name: str, size: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    """All the arguments that build this network again anywhere: with the input size of those that are made for one."""
+    """All arguments needed to rebuild this network, with the input size for those built for a fixed one."""
     if name in mcunet.NAMES:
         return mcunet.resolve(name, arguments)
     config = timm.models.get_pretrained_cfg(name) if family(name) == "timm" else None
@@ -119,7 +119,7 @@ def _from_hub(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Modu
 
 
 def _published(name: str) -> dict[str, Any]:
-    """State dict of the model's server, but timm's."""
+    """State dict of the published weights, except timm's."""
     if name in mcunet.NAMES:
         return mcunet.download(name)
     base = attention.BASE if name in attention.NAMES else name

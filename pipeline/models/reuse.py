@@ -44,7 +44,7 @@ def reuse(network: nn.Module, architecture: str, labels: LabelSpace, folder: Pat
 
 
 def weights_hash(source: Path) -> str:
-    """What stands for the bytes of a weights file or a model folder in a fingerprint."""
+    """The entry of a weights file or a model folder in a fingerprint."""
     if source.is_dir():
         return read_card(source).weights_sha256
     return sha256(source) if source.is_file() else str(source)

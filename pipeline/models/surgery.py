@@ -27,7 +27,7 @@ def dependencies(network: nn.Module, size: int) -> Any:
 
 
 def remove(network: nn.Module, size: int, removed: Removed) -> None:
-    """Take the output channels of these layers out, in place, with everything that is added to, scales or reads them."""
+    """Remove the output channels of these layers in place, with everything that is added to, scales or reads them."""
     graph = dependencies(network, size)
     modules = dict(network.named_modules())
     for layer, channels in removed:

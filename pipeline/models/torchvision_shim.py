@@ -33,7 +33,7 @@ def ensure() -> bool:
 def _operators_load() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
-        return True  # nothing to mend; the import itself will say what is missing
+        return True  # nothing to repair; the import itself reports what is missing
     folder = Path(next(iter(spec.submodule_search_locations)))
     for library in [*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]:
         try:

@@ -23,7 +23,7 @@ PACKAGES = {
     for n in range(3)
 }
 
-# what the readers raise on damaged files
+# errors of the readers on damaged files
 UNREADABLE = (
     *(SafetensorError, RuntimeError, OSError, EOFError, ValueError, LookupError),
     *(TypeError, AttributeError, AssertionError, struct.error),
@@ -46,11 +46,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path) -> Any:
-    """What torch.save wrote, if it is tensors and plain values; all else is a ModelError and nothing is executed."""
+    """Contents of a torch.save file if it holds tensors and plain values only; else a ModelError. Nothing is executed."""
     if not path.is_file():
         raise ModelError(f"no weights at {path}")
     with path.open("rb") as file:
-        pickled = file.read(1) == b"\x80"  # torch's old form
+        pickled = file.read(1) == b"\x80"  # torch's old format
     if not pickled and not zipfile.is_zipfile(path):
         raise ModelError(f"{path} is no torch file, or not a whole one")
     try:

@@ -29,7 +29,7 @@ LOOKED = (
 
 
 class Photo(NamedTuple):
-    """key: what tells it from all others in this session."""
+    """key: unique in this session."""
 
     key: str
     name: str
@@ -37,14 +37,14 @@ class Photo(NamedTuple):
 
 
 def show(cascade: Cascade, given: Sequence[Photo], manifest: Manifest | None) -> Answer:
-    """One photo in full; of many a table, its file, and one of them in full. Returns the answer that is shown in full."""
+    """Show one photo in full; of many a table, its file, and one in full. Returns the answer shown in full."""
     chosen = _many(cascade, given) if len(given) > 1 else given[0]
     _one(cascade, chosen, answer := _answer(cascade, chosen), manifest)
     return answer
 
 
 def _answer(cascade: Cascade, photo: Photo) -> Answer:
-    """Each photo is asked once in a session, so that its times stay what they were."""
+    """The answer to a photo, computed once per session, so that its times do not change."""
     known: dict[tuple[Cascade, str], Answer] = st.session_state.setdefault("answers", {})
     key = cascade, photo.key
     if key not in known:

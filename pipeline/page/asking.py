@@ -20,7 +20,7 @@ TOPK = 5
 
 @dataclass(frozen=True)
 class Reason:
-    """A stage that was asked: its best label, that label's score by the stage's rule, and whether that was enough."""
+    """A stage that ran: its best label, that label's score by the stage's rule, and whether the score was enough."""
 
     stage: Stage
     guess: str
@@ -29,7 +29,7 @@ class Reason:
 
 
 def ask(cascade: Cascade, name: str, photo: bytes) -> Answer:
-    """The answer for a photo that came as bytes; name: what the answer calls it."""
+    """The answer to a photo given as bytes; name: of the photo, in the answer."""
     return replace(cascade.classify("", TOPK, photo, formats=FORMATS), path=name)
 
 
@@ -39,7 +39,7 @@ def seen(cascade: Cascade, stage: Stage, photo: bytes) -> NDArray[np.uint8]:
 
 
 def reasons(cascade: Cascade, photo: bytes, answer: Answer) -> list[Reason]:
-    """Why each stage that was asked answered or passed the photo on."""
+    """Why each stage that ran answered the photo or passed it on."""
     found = []
     for stage in cascade.stages:
         if stage.name in answer.infer_ms:

@@ -28,13 +28,13 @@ ALL = "all species"
 
 @st.cache_resource(show_spinner="Loading the models", max_entries=1)
 def bundle(folder: Path, packed: str) -> Cascade:
-    """The cascade in a folder; packed: the hash of its description, another one is loaded anew."""
+    """The cascade in a folder; packed: hash of its description, part of the cache key."""
     return load_cascade(folder)
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
 def known_photos(_config: Config, settings: str) -> Manifest | None:
-    """The manifest, where it and some of its photos are on this machine; settings: what it must be read anew for."""
+    """The manifest, where it and some of its photos are on this machine; settings: part of the cache key."""
     try:
         manifest = learnt_manifest(_config)
     except DataError:
@@ -59,7 +59,7 @@ def page(config: Config) -> None:
             with tab:
                 view(cascade, manifest)
     if last.open:
-        from pipeline.page import thresholds  # it needs more, which nobody waits for who only names a photo
+        from pipeline.page import thresholds  # slow to import, and not needed to classify a photo
 
         with last:
             thresholds.show(config)

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.edge.cascade import Stage
 from pipeline.edge.rule import probabilities
 
-ACROSS = 9  # places of the square from side to side
+ACROSS = 9  # positions of the square per side
 ORANGE = (255, 120, 0)
 
 

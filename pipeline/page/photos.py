@@ -19,7 +19,7 @@ TILE = Recipe(size=160, crop=1.0)
 
 @dataclass(frozen=True)
 class Shown:
-    """A photo of the manifest: its file, its species, and who holds the rights where that is known."""
+    """A photo of the manifest: its file, its species, and the rights holder where known."""
 
     path: Path
     species: str
@@ -27,7 +27,7 @@ class Shown:
 
 
 def draw(manifest: Manifest, split: str, species: str | None, count: int, seed: int) -> list[Shown]:
-    """Up to `count` photos of a split that are there, of one species or of all (None); another seed, other photos."""
+    """Up to `count` existing photos of a split, of one species or of all (None), drawn by the seed."""
     rows = manifest.part(split)
     rows = rows if species is None else rows[rows["species"] == species]
     there = (_shown(manifest.root, row) for row in rows.sample(frac=1, random_state=seed).to_dict("records"))
@@ -41,7 +41,7 @@ def draw(manifest: Manifest, split: str, species: str | None, count: int, seed: 
 
 
 def tile(path: Path) -> NDArray[np.uint8] | None:
-    """A photo's central square at 160 px, or None where it cannot be read any more."""
+    """A photo's central square at 160 px, or None where it is no longer readable."""
     try:
         return preprocess(decode(path, TILE.decode_side), TILE)
     except UnreadableImage:

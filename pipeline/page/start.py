@@ -19,7 +19,7 @@ from pipeline.listening import listening, url
 PAGE = Path(__file__).with_name("main.py")
 UPLOAD_MB = 25  # per photo
 HEADINGS = ("2.25rem", "1.6rem", "1.3rem", "1.1rem", "1rem", "1rem")
-LOCAL = ("127.0.0.1", "localhost", "::1")  # what a browser calls this machine
+LOCAL = ("127.0.0.1", "localhost", "::1")  # names of this machine in a browser
 
 
 def start(config: Config, host: str, port: int, ready: Callable[[Facts], None] = lambda _: None) -> None:
@@ -44,7 +44,7 @@ def start(config: Config, host: str, port: int, ready: Callable[[Facts], None] =
 
 
 def _announce(host: str, port: int, ready: Callable[[Facts], None], ended: threading.Event) -> None:
-    """Say where the page is, as soon as somebody listens there."""
+    """Report the page's address as soon as the server listens."""
     while not ended.wait(0.05):
         try:
             socket.create_connection((host, port)).close()

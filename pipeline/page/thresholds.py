@@ -15,12 +15,12 @@ SPLITS = {
     "test": "test: photos that chose nothing; look, but do not choose here, or these figures flatter",
 }
 BLUE, ORANGE = "#2f74b5", "#c2410c"
-ROOM = 0.03  # accuracy above and below the curve, so that steps of a few photos look as small as they are
+ROOM = 0.03  # margin of the accuracy axis, so that steps of a few photos look small
 
 
 @st.cache_resource(show_spinner="Reading the stored predictions", max_entries=1)
 def predictions(_config: Config, settings: str, packed: str) -> Stored:
-    """The stored predictions; settings and packed: what they must be read anew for."""
+    """The stored predictions; settings and packed: part of the cache key."""
     return stored(_config)
 
 

@@ -36,7 +36,7 @@ class Stored:
 
     @property
     def caches(self) -> dict[str, Rule | None]:
-        """The stages whose threshold can be moved."""
+        """The stages with a threshold."""
         return {table.name: rule for table, rule in self.pairs if table.labels.has_other}
 
     @property
@@ -51,7 +51,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of photos under some rules. main_alone: accuracy, None without main; ms: per photo."""
+    """Figures of photos under some rules. main_alone: accuracy, None without main; ms: per photo."""
 
     photos: int
     accuracy: float
@@ -78,12 +78,12 @@ def stored(config: Config) -> Stored:
 
 
 def start(rule: Rule | None) -> float:
-    """Where a cache's slider stands for the bundle's own rule, to three decimals; at 1 for one that is off."""
+    """Slider position of the bundle's own rule, to three decimals; 1 for a cache that is off."""
     return 1.0 if rule is None else round(rule.threshold, 3)
 
 
 def with_thresholds(found: Stored, thresholds: Sequence[float]) -> Rules:
-    """The bundle's rules with other thresholds, one per cache; where a threshold stands at its start the rule stays."""
+    """The bundle's rules with other thresholds, one per cache; a slider at its start position keeps the exact rule."""
     given = iter(thresholds)
     return [_moved(rule, next(given)) if table.labels.has_other else rule for table, rule in found.pairs]
 

@@ -43,7 +43,7 @@ WHY = {
 
 
 def application(engine: Engine, experiment: str, token: str | None) -> FastAPI:
-    """The routes over an engine; token: what clients must send, none: anybody may ask."""
+    """The HTTP application of an engine; token: required of clients; none: open to all."""
     limits, reader, meters = engine.limits, Reader(engine.limits), Meters(engine)
     labels = list(engine.cascade.stages[-1].labels)
     space = label_hash(labels)
@@ -104,16 +104,16 @@ def _allowed(token: str | None) -> Callable[..., Awaitable[None]]:
 
 
 def _operations(app: FastAPI, engine: Engine, meters: Meters) -> None:
-    """What operators ask."""
+    """Endpoints for operators."""
 
     @app.get("/healthz")
     async def healthz() -> State:
-        """The process lives."""
+        """The process is alive."""
         return State(status="ok")
 
     @app.get("/readyz", responses={503: {"model": State, "description": "the queue is full"}})
     async def readyz(response: Response) -> State:
-        """There is room for a photo."""
+        """The queue has room for a photo."""
         full = engine.admitted >= engine.limits.queue
         response.status_code = 503 if full else 200
         return State(status="full" if full else "ok")
@@ -127,7 +127,7 @@ def _operations(app: FastAPI, engine: Engine, meters: Meters) -> None:
 
 
 class Identified:
-    """Gives every request an id, its own if it brings a sane one; counts it, and tells of it in the log."""
+    """Gives every request an id (the client's, if it is valid), counts and logs it."""
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
         self.app, self.meters = app, meters
@@ -151,7 +151,7 @@ class Identified:
 
         try:
             await self.app(scope, receive, tell)
-        except Exception:  # of any kind: the client is told as of everything else, and the server goes on
+        except Exception:  # of any kind: it becomes a Problem for the client, and the server continues
             log.exception("%s: not answered", name)
             if begun:
                 raise
@@ -172,7 +172,7 @@ def _body(photos: int) -> dict[str, Any]:
 
 
 def _tell_problems(app: FastAPI) -> None:
-    """Whatever goes wrong is a Problem."""
+    """Turns every error into a Problem."""
 
     def problem(request: Request, status: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:
         told = Problem(error=error, request_id=request.state.id).model_dump()

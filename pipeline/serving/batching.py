@@ -20,7 +20,7 @@ Logits = NDArray[np.float32]
 
 
 class Batched(Model):
-    """A model whose calls are gathered; stands in for `Model` in a stage, so the cascade itself stays as it is.
+    """A model with batched calls; replaces `Model` in a stage, so that the cascade is unchanged.
 
     A call waits at most `wait` seconds for others, and only while `busy()` tells of more photos than are gathered.
     """
@@ -34,7 +34,7 @@ class Batched(Model):
         threading.Thread(target=self._work, daemon=True).start()
 
     def logits(self, photos: Photos) -> Logits:
-        """(n, size, size, 3) uint8 RGB -> (n, labels), as the model alone gives them."""
+        """(n, size, size, 3) uint8 RGB -> (n, labels), equal to those of the model itself."""
         answer: Future[Logits] = Future()
         self._asked.put((photos, answer))
         return answer.result()
@@ -67,7 +67,7 @@ class Batched(Model):
 
 
 def same_in_batches(model: Model, size: int) -> bool:
-    """Whether the network takes `size` photos at once and gives each the very bits that it gives it alone."""
+    """Whether the network takes `size` photos at once with bit-identical results for each."""
     if isinstance(model.session.get_inputs()[0].shape[0], int):
         return False
     side = model.recipe.size
@@ -80,7 +80,7 @@ def same_in_batches(model: Model, size: int) -> bool:
 
 
 def batched(cascade: Cascade, size: int, wait: float, busy: Callable[[], int]) -> Cascade:
-    """The same cascade, with the calls of each of its models gathered where that changes no answer."""
+    """The same cascade with batched calls, for each model where that changes no answer."""
     stages: list[Stage] = []
     for stage in cascade.stages:
         if size > 1 and same_in_batches(stage.model, size):

@@ -16,7 +16,7 @@ from pipeline.serving.limits import Limits
 
 
 def configured(app: FastAPI, limits: Limits, certificate: tuple[Path, Path] | None = None) -> Config:
-    """How uvicorn serves the application; a certificate that cannot be used is a ConfigError."""
+    """uvicorn's configuration; an unusable certificate is a ConfigError."""
     settings = Config(
         app,
         http=impatient(limits.timeout),
@@ -37,7 +37,7 @@ def configured(app: FastAPI, limits: Limits, certificate: tuple[Path, Path] | No
 
 
 def impatient(seconds: float) -> type[H11Protocol]:
-    """uvicorn's protocol with a time limit on what its own settings leave open; the body's limit is the application's."""
+    """uvicorn's protocol with the time limits that it lacks; the application limits the body."""
 
     class Impatient(H11Protocol):
         _reading: asyncio.TimerHandle | None = None

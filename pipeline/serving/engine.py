@@ -16,7 +16,7 @@ from pipeline.serving.limits import Limits
 
 
 class Full(Exception):
-    """The queue has no room for these photos; `seconds`: when to ask again."""
+    """The queue has no room for these photos; `seconds`: for Retry-After."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"the queue is full; ask again in {seconds} s")
@@ -31,7 +31,7 @@ class Engine:
         self.workers = max(limits.batch, os.cpu_count() or 1)
         self.cascade = batched(cascade, limits.batch, limits.wait_ms / 1000, lambda: min(self.admitted, self.workers))
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="photo")
-        self._seconds = 0.0  # in work, of one photo: moving mean
+        self._seconds = 0.0  # time per photo: moving mean
 
     async def classify(self, photos: Sequence[bytes], topk: int) -> list[Answer]:
         """Answers in order; raises Full when they do not all fit into the queue."""

@@ -14,7 +14,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Meters:
-    """Counters of one server, in a registry of their own."""
+    """Counters of one server, in their own registry."""
 
     def __init__(self, engine: Engine) -> None:
         self.registry = CollectorRegistry()
@@ -34,12 +34,12 @@ class Meters:
                 stage.model.sizes = batches.labels(stage.name).observe
 
     def request(self, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._requests.labels(status).inc()
         self._seconds.observe(seconds)
 
     def count(self, answers: Sequence[Answer], size: int) -> None:
-        """Photos of so many bytes were answered."""
+        """Count answered photos and their bytes."""
         for answer in answers:
             self._photos.labels(answer.stage or "none", answer.status).inc()
         self._bytes.inc(size)

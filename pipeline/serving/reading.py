@@ -13,11 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from pipeline.serving.limits import KINDS, Limits
 
 FORM = "multipart/form-data"
-SLOWEST = 10_000  # bytes a second, beyond the time that a client has anyway
+SLOWEST = 10_000  # bytes per second, after the timeout
 
 
 class Refusal(Exception):
-    """An answer other than 200: its status, the reason, headers."""
+    """An answer other than 200: status, reason, headers."""
 
     def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(error)
@@ -25,11 +25,11 @@ class Refusal(Exception):
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 1 << 40  # bytes; never to the disk, the body is limited already
+    spool_max_size = 1 << 40  # bytes; never spills to disk, as the body is limited already
 
 
 class Reader:
-    """Reads bodies; `held`: bytes of all that are read and not yet answered, so that they cannot fill the memory."""
+    """Reads bodies; `held`: bytes that are read and not yet answered, limited so that they cannot fill the memory."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.held, self.most = limits, 0, int(limits.body_mb * 1e6)

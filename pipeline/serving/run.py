@@ -42,7 +42,7 @@ def serve(
     certificate: tuple[Path, Path] | None = None,
     ready: Callable[[Facts], None] = lambda _: None,
 ) -> None:
-    """Answer HTTP requests; on SIGTERM or Ctrl-C what was taken is answered first.
+    """Answer HTTP requests; on SIGTERM or Ctrl-C the accepted ones are answered first.
 
     place: the folder of a bundle, or one exported model. stages: only these of the bundle. threads: of one call of a
     network. certificate: files of certificate and key. ready: told what answers and where, once it listens.
@@ -75,7 +75,7 @@ def serve(
 
 
 def _experiment(place: Path) -> str:
-    """Whose photos these are: a model lies in the folder of its experiment, and a bundle says it."""
+    """Name of the experiment: a model's folder, or from the bundle."""
     if place.is_file():
         return place.parents[1].name
     return str(read_json(place / "cascade.json", "cascade").get("experiment", place.name))

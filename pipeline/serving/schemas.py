@@ -16,15 +16,15 @@ class Candidate(BaseModel):
 
 
 class Photo(BaseModel):
-    """What the cascade says of one photo; fields as in the results of `classify.py`."""
+    """The cascade's answer to one photo; fields as in the results of `classify.py`."""
 
     name: str = Field(description="file name of the part, else its number")
-    sha256: str = Field(description="of the bytes that were answered")
+    sha256: str = Field(description="SHA-256 of the photo's bytes")
     status: Literal["ok", "failed"] = Field(description="failed: the photo cannot be read")
-    failures: list[str] = Field(description="why")
+    failures: list[str] = Field(description="reasons of a failure")
     species: str
     score: float
-    stage: str = Field(description="the model that answered, or was asked last")
+    stage: str = Field(description="the model that answered, or ran last")
     topk: list[Candidate]
     decode_ms: float
     preprocess_ms: float
@@ -32,29 +32,29 @@ class Photo(BaseModel):
 
     @staticmethod
     def of(name: str, data: bytes, answer: Answer) -> Photo:
-        """The cascade's answer to these bytes, as it is sent."""
+        """The response entry of the cascade's answer to these bytes."""
         told = {key: value for key, value in vars(answer).items() if key not in ("path", "topk")}
         topk = [Candidate(label=label, score=score) for label, score in answer.topk]
         return Photo(name=name, sha256=hashlib.sha256(data).hexdigest(), topk=topk, **told)
 
 
 class Answers(BaseModel):
-    """One entry per photo, in the order in which they came."""
+    """One entry per photo, in the order of the request."""
 
     request_id: str
-    label_space: str = Field(description="hash of the names that the last stage can answer")
+    label_space: str = Field(description="hash of the last stage's labels")
     photos: list[Photo]
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """The error of a request."""
 
     error: str
     request_id: str
 
 
 class About(BaseModel):
-    """Who answers here, and how much at once."""
+    """The server's models and limits."""
 
     experiment: str
     label_space: str
