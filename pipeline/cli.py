@@ -25,7 +25,7 @@ def scripts() -> dict[str, Path]:
 
 
 def usage() -> str:
-    """What can be asked for: a line per command, of the script's own docstring (nothing is imported)."""
+    """The help: a line per command, from its script's docstring (nothing is imported)."""
     known = scripts()
     width = max(map(len, known))
     lines = "\n".join(f"  {name:{width}}  {_summary(path)}" for name, path in known.items())
@@ -40,7 +40,7 @@ start with `ommatidia run --config configs/demo.yaml`, the whole job on an embed
 
 
 def main() -> int:
-    """Run `ommatidia COMMAND ARGUMENTS`; a command may also be named as its script is (`train.py`)."""
+    """Run `ommatidia COMMAND ARGUMENTS`; a command may also have its script's name (`train.py`)."""
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -64,7 +64,7 @@ def _command(name: str) -> str | None:
 
 
 def _complete() -> None:
-    """Tell the shell the commands; where one is typed already, leave it to its script to tell its arguments."""
+    """Complete the command for the shell; after a command, its script completes the arguments."""
     typed = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
     done = typed.split()[1:] if typed.endswith(" ") else typed.split()[1:-1]
     if done and _command(done[0]):

@@ -117,7 +117,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The configuration with other values for these keys ("section.key"), checked."""
+    """The configuration with new values for these keys ("section.key"), checked."""
     data = config.dump()
     for key, value in changes.items():
         _put(data, key, value)
@@ -128,7 +128,7 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the resolved configuration, which loads again to the same value."""
+    """Write the resolved configuration; loading it gives the same value."""
     write_text(path, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
 
 
@@ -155,7 +155,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _explain(path: Path, node: yaml.Node | None, given: list[str], error: ValidationError) -> str:
-    """One sentence per wrong key; `given` holds the keys that --set gave."""
+    """One sentence per wrong key; `given` holds the keys of --set."""
     found: dict[str, list[str]] = {}
     for one in error.errors():
         location, known = _locate([str(part) for part in one["loc"]])

@@ -106,7 +106,7 @@ def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: arg
         sys.stdout if arguments.json and os.environ.get("RANK", "0") == "0" else None
     )  # of torchrun's processes the first
     arguments.tell = partial(_tell, out)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # of libraries: warnings only
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)  # libraries: warnings only
     # configuration() applies global.verbose later
     log.setLevel(logging.DEBUG if arguments.verbose else logging.WARNING if arguments.quiet else logging.INFO)
     start = time.monotonic()

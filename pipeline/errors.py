@@ -13,7 +13,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
 
 
 class PipelineError(Exception):
-    """Base of all errors that a user can mend; shown in one sentence, without a traceback unless verbose."""
+    """Base of all errors that a user can fix; shown as one sentence, with a traceback only if verbose."""
 
     exit_code = 1
 
@@ -29,13 +29,13 @@ class DataError(PipelineError):
 
 
 class SomeFailed(PipelineError):
-    """Some of the things asked for could not be done; the others are."""
+    """Some items failed; the others are done."""
 
     exit_code = 3
 
 
 class LabelSpaceError(PipelineError):
-    """Two things that must speak of the same species do not."""
+    """Label spaces that must agree do not."""
 
 
 class ModelError(PipelineError):
@@ -43,11 +43,11 @@ class ModelError(PipelineError):
 
 
 class NetworkError(PipelineError):
-    """A server does not answer, or not with what was asked for; the same command goes on later."""
+    """A server does not answer, or answers wrongly; the same command continues later."""
 
 
 class Refused(NetworkError):
-    """The server answers, but will not give this one thing; others may still be had."""
+    """The server refuses this one request; others may still succeed."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

@@ -142,7 +142,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def nfc(name: str) -> str:
-    """Accents as one character, however a file system or a list has them; names are compared in this form."""
+    """Unicode NFC: accents as one character, whatever the file system or list uses; names are compared in this form."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -160,7 +160,7 @@ def digest(data: Any) -> str:
 
 
 def listing_digest(root: Path, files: Sequence[Path]) -> str:
-    """Digest of names, sizes and times of change: enough to notice that a photo came, went or changed."""
+    """Digest of names, sizes and modification times: detects that a photo was added, removed or changed."""
     rows = [(str(f.relative_to(root)), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
     return digest(rows)
 

@@ -16,7 +16,7 @@ HEAD_ABOVE, TAIL_BELOW = 100, 20  # training photos: many-shot and few-shot of I
 
 
 def translate(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
-    """Index in `target` of each name of `source`; absent names get the index of "Other", or -1 if there is none."""
+    """Index in `target` of each name of `source`; for absent names the index of "Other", or -1 where there is none."""
     index = {name: i for i, name in enumerate(target)}
     return np.array([index.get(name, index.get(OTHER, -1)) for name in source], dtype=np.int64)
 
@@ -73,7 +73,7 @@ def window(ranking: Sequence[str], n_species: int, start_rank: int) -> LabelSpac
 
 
 def long_tail(train: Mapping[str, int]) -> dict[str, list[str]]:
-    """Species by their photos to train on: head (more than 100), middle (20 to 100), tail (fewer than 20); without "Other"."""
+    """Species by number of training photos: head (more than 100), middle (20 to 100), tail (fewer than 20); without "Other"."""
     parts: dict[str, list[str]] = {"head": [], "middle": [], "tail": []}
     for name, n in train.items():
         if name != OTHER:

@@ -34,13 +34,13 @@ def embedded(path: Path) -> str:
 
 
 def png_text(path: Path) -> dict[str, str]:
-    """What a PNG file says of itself."""
+    """The text metadata of a PNG file."""
     with Image.open(path) as image:
         return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 
 def thumbnail(path: Path, side: int = 128) -> str:
-    """A photo as a small JPEG data URI; empty where it cannot be read any more."""
+    """A photo as a small JPEG data URI; empty where it is no longer readable."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (side, side))

@@ -83,7 +83,7 @@ def evaluate_members(config: Config) -> int:
 
 
 def expand(config: Config) -> dict[str, tuple[Config, Row]]:
-    """Members by name, each with its configuration and its values; all are checked before any is begun."""
+    """Members by name, each with its configuration and its values; all are checked before any starts."""
     if not config.sweep:
         raise ConfigError(
             "the section sweep is empty; give it keys with lists, e.g. sweep: {cache.threshold: [0.2, 0.5]}"
@@ -115,8 +115,8 @@ def _each(
     table: Path,
     engine: Engine = LOCAL,
 ) -> int:
-    """Do the work for every member, write and show the table; the exit code tells whether some failed. Where all of them
-    did, the first one's error is raised."""
+    """Do the work for every member, write and show the table; returns the exit code. Where all members failed, the first
+    one's error is raised."""
     rows: list[Row] = []
     errors: list[Exception] = []
     code = DONE
@@ -148,7 +148,7 @@ def _figures(name: str, figures: Row) -> Row:
 
 
 def _prunes(config: Config) -> bool:
-    """Whether members are pruned models, each trained on."""
+    """Whether members are pruned and retrained models."""
     return any(key.startswith("prune.") for key in config.sweep)
 
 
@@ -157,9 +157,9 @@ def _shares_main(config: Config) -> bool:
 
 
 def _take_main(config: Config, member: Config) -> None:
-    """Give a member the base's main model: the same files under another name, where the file system can.
+    """Give a member the base's main model, as hard links where the file system has them.
 
-    What the member has made of it already, such as int8 by its own settings, stays.
+    Files that the member made from it, such as int8 by its own settings, stay.
     """
     source, target = config.models / "main", member.models / "main"
     if not _shares_main(config):

@@ -20,7 +20,7 @@ Augment = Callable[[Image.Image], Image.Image]
 
 
 def augmentation(strength: str, recipe: Recipe, erasing: float = 0.0) -> Augment:
-    """From an upright RGB photo to a varied one of recipe.size px; "none" is what evaluation sees.
+    """Transform of an upright RGB photo to an augmented one of recipe.size px; "none" is the view of the evaluation.
 
     Insects are photographed from any side but mostly with the ground below, so photos are mirrored and never turned over.
     light, medium, strong: colour changes are mild, as colour tells species apart. inception: Szegedy et al., "Going Deeper
@@ -60,12 +60,12 @@ def _steps(strength: str, recipe: Recipe) -> list[Augment]:
 
 
 def _erased(probability: float, share: tuple[float, float], recipe: Recipe) -> Augment:
-    """With this probability a rectangle, of this share of the photo, in the colour that the network sees as zero."""
+    """Random erasing with this probability and area, in the colour that the scaling maps to zero."""
     mean = [round(255 * channel) for channel in recipe.mean]
     return partial(_erase, v2.RandomErasing(probability, share, (0.3, 3.3), value=mean))
 
 
-# functions of the module, not closures: data workers get them pickled where processes are not forked
+# module-level functions, not closures: they are pickled for data workers where processes are not forked
 
 
 def _plain(recipe: Recipe, photo: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take one step's weights in."""
+        """Update with the weights of one step."""
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):

@@ -23,7 +23,7 @@ Item = tuple[int, int, int]
 
 
 class Batch(NamedTuple):
-    """Photos (n, size, size, 3) uint8 RGB, labels (n,), and why photos of it are left out."""
+    """Photos (n, size, size, 3) uint8 RGB, labels (n,), and the reasons of photos that were left out."""
 
     photos: Tensor
     labels: Tensor
@@ -68,7 +68,7 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
 
 
 class EpochOrder(Sampler[Item]):
-    """Items in an order drawn from (seed, epoch), or in sequence where shuffle is off.
+    """Indexes in an order drawn from (seed, epoch), or in sequence where shuffle is off.
 
     weights: how likely each photo is drawn, with replacement; without them each comes once.
     """
@@ -120,12 +120,12 @@ class Shares(Sampler[list[Item]]):
 
 
 def mix(*numbers: int) -> int:
-    """One 63-bit seed out of several numbers."""
+    """One 63-bit seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def collate(items: Sequence[tuple[Tensor, int] | str]) -> Batch:
-    """The photos that could be read, if any."""
+    """The readable photos, if any."""
     read = [item for item in items if not isinstance(item, str)]
     photos = torch.stack([photo for photo, _ in read]) if read else torch.empty(0)
     unreadable = [item for item in items if isinstance(item, str)]
@@ -139,8 +139,8 @@ def _begin(worker: int) -> None:
 def loader(
     photos: Photos, order: EpochOrder, batch_size: int, workers: int, rank: int = 0, world: int = 1
 ) -> DataLoader[Batch]:
-    """Batches of photos; of each, this process's share."""
-    quiet = torch.Generator()  # else starting the workers draws from the global generator, which dropout draws from too
+    """Batches of photos: this process's share of each."""
+    quiet = torch.Generator()  # otherwise starting the workers draws from the global generator, like dropout
     return DataLoader(
         photos,  # type: ignore[arg-type]
         batch_sampler=Shares(order, batch_size, rank, world),

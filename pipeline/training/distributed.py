@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that torchrun started; all but the first keep quiet and write nothing."""
+    """Join the processes that torchrun started; all but the first log and write nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -34,8 +34,8 @@ def processes() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, number, count = next(rendezvous("env://"))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        # torchrun's store outlives a restart: without a prefix the addresses of the processes that were lost are read again.
-        # On several hosts, which count restarts each for itself, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 does the same.
+        # torchrun's store outlives a restart: without a prefix the addresses of the lost processes would be read again.
+        # On several hosts, each of which counts its own restarts, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 does the same.
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # type: ignore[attr-defined]
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count)
@@ -48,12 +48,12 @@ def processes() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -63,12 +63,12 @@ def is_writer() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun has started the processes again after one was lost."""
+    """Whether torchrun has restarted the processes after losing one."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def from_writer(work: Callable[[], T]) -> T:
-    """Do the work in the writer alone, while the others wait; all get its result (plain values)."""
+    """Do the work in the writer only, while the others wait; returns its result (plain values) in all."""
     if world() == 1:
         return work()
     result = [work() if is_writer() else None]
@@ -77,7 +77,7 @@ def from_writer(work: Callable[[], T]) -> T:
 
 
 def gathered(values: T) -> list[T]:
-    """What each process holds, in order of rank."""
+    """The values of all processes, in order of rank."""
     if world() == 1:
         return [values]
     everywhere: list[T] = [values] * world()
@@ -104,7 +104,7 @@ def parallel(model: nn.Module) -> nn.Module:
 
 
 def same_statistics(model: nn.Module) -> None:
-    """Give all processes the writer's batch statistics, so that what is measured is what is kept."""
+    """Copy the writer's batch statistics to all processes, so that the measured model is the stored one."""
     if world() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -43,7 +43,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Learner:
-    """All that learning from a batch needs; `parallel` is the model, joined with those of the other processes."""
+    """Everything needed to train on a batch; `parallel` is the model wrapped for all processes."""
 
     name: str
     labels: int
@@ -60,7 +60,7 @@ class Learner:
 def one_epoch(
     learner: Learner, batches: DataLoader[Batch], photos: int, epoch: int
 ) -> tuple[dict[str, float], set[str]]:
-    """Returns the row of training metrics and why photos were left out; `photos` are those of all processes."""
+    """Returns the row of training metrics, and the reasons of photos left out; `photos` counts those of all processes."""
     train_mode(learner.model)
     settings, optimisation, device = learner.settings, learner.optimisation, learner.device
     sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, photos
@@ -120,12 +120,12 @@ def check_finite(loss: float, what: str, settings: Training) -> None:
 
 
 def uses_half(precision: str, device: torch.device) -> bool:
-    """Whether the network computes in half precision: where asked for; "auto" on a GPU only."""
+    """Whether the network computes in half precision, as configured; "auto" on a GPU only."""
     return precision in ("bf16", "fp16") or (precision == "auto" and device.type == "cuda")
 
 
 def _resized(photos: Tensor, size: int) -> Tensor:
-    """Photos (n, s, s, 3) at the teacher's size, uint8 where they must be resized."""
+    """Photos (n, s, s, 3) at the teacher's size; resized ones are uint8."""
     if photos.shape[1] == size:
         return photos
     planes = functional.interpolate(

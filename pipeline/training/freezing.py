@@ -14,7 +14,7 @@ BACKBONE, ALL = "backbone", "all"
 
 
 def freeze(network: nn.Module, learnable: Collection[str], head: tuple[str, ...], settings: Freeze, epoch: int) -> bool:
-    """Let exactly the parameters learn that the settings name for this epoch; returns whether that changed any.
+    """Make exactly the parameters trainable that the settings name for this epoch; returns whether any changed.
 
     learnable: names of the parameters that are made to learn. head: prefixes of the classifier's names. The optimizer holds
     all parameters from the start and passes over those without a gradient, so opening some later neither loses its state
@@ -42,7 +42,7 @@ def begins(name: str, prefixes: Sequence[str], head: tuple[str, ...]) -> bool:
 
 
 def train_mode(network: nn.Module) -> None:
-    """Training mode, except for batch normalisation whose parameters are frozen."""
+    """Training mode, except for batch normalisation with frozen parameters."""
     network.train()
     for module in network.modules():
         own = list(module.parameters(recurse=False))

@@ -73,7 +73,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
             trained, unread = one_epoch(learner, batches, len(train_set), state.epoch)
             distributed.same_statistics(judged)
             measured, unread_val = evaluate(judged, val_batches, len(val_set), card.labels, counts, device)
-        # the last step of an epoch may break the weights: no loss of the epoch tells
+        # the last step of an epoch may make the weights non-finite without a loss that shows it
         check_finite(measured["val_loss"], f"{card.name}: the val loss of epoch {state.epoch + 1}", settings)
         row = {"epoch": state.epoch + 1.0, **trained, **measured, "seconds": time.monotonic() - start}
         optimisation.schedule.after_epoch(row["val_loss"])
@@ -82,7 +82,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         state.unreadable = sorted({*state.unreadable, *unread, *unread_val})
         if distributed.is_writer():
             write_csv(folder / METRICS, pd.DataFrame(state.history).astype({"epoch": int}))
-            # until this stands, the epoch is done again
+            # until this file exists, the epoch is repeated
             save_last(folder / "last.pt", network, optimisation, average, card, state)
         _tell(card, row, settings, state)
         if on_epoch:
@@ -93,7 +93,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
 
 def _learner(network: nn.Module, card: ModelCard, settings: Training, batches: int, counts: NDArray[np.int64],
              teachers: Sequence[Teacher], device: torch.device) -> tuple[Learner, Deployable]:  # fmt: skip
-    """What learns, and the model that is measured and kept: the same, or the average of its weights."""
+    """The trained model, and the one that is evaluated and stored: the same, or its weight average."""
     network = distributed.synchronised(network)
     model = Deployable(network, card.recipe).to(device)
     if settings.compile:
@@ -108,7 +108,7 @@ def _learner(network: nn.Module, card: ModelCard, settings: Training, batches: i
 
 
 def _check_shares(name: str, batch: int) -> None:
-    """Refuse batches that leave a process without photos to learn from: the others would wait for it for ever."""
+    """Refuse batches that leave a process without photos: the others would wait for it for ever."""
     processes = distributed.world()
     if processes > 1 and batch < 2 * processes:
         raise ConfigError(
@@ -118,7 +118,7 @@ def _check_shares(name: str, batch: int) -> None:
 
 
 def _photos_per_label(card: ModelCard, train_set: Photos, val_set: Photos) -> NDArray[np.int64]:
-    """Photos to train on per label; labels that a part lacks are told of, those that the model lacks are refused."""
+    """Training photos per label; warns of labels that a split lacks, and refuses labels that the model lacks."""
     for part, photos in (("train", train_set), ("val", val_set)):
         if (outside := photos.labels[(photos.labels < 0) | (photos.labels >= len(card.labels))]).size:
             raise LabelSpaceError(
@@ -136,7 +136,7 @@ def _photos_per_label(card: ModelCard, train_set: Photos, val_set: Photos) -> ND
 
 def _keep(folder: Path, network: nn.Module, card: ModelCard, row: dict[str, float], settings: Training,
           state: State) -> ModelCard:  # fmt: skip
-    """Note the epoch, and write the model folder where it is the best so far."""
+    """Record the epoch, and write the model folder if it is the best so far."""
     state.history.append(row)
     key, sign = MONITORED[settings.monitor]
     if sign * row[key] <= state.best:
@@ -149,7 +149,7 @@ def _keep(folder: Path, network: nn.Module, card: ModelCard, row: dict[str, floa
 
 
 def _best_stands(folder: Path) -> bool:
-    """Whether the best epoch's model is there; a kill between its weights and its card has written the former one over."""
+    """Whether the best epoch's model is complete; after a kill between weights and card the former one is overwritten."""
     return (folder / CARD).is_file() and is_intact(folder, read_card(folder))
 
 

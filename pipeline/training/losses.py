@@ -44,7 +44,7 @@ def criterion(settings: Training, counts: NDArray[np.int64], device: torch.devic
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """PyTorch's, of shares of labels, too, divided by the weights of the photos: PyTorch divides shares by their number."""
+    """Weighted cross-entropy divided by the sum of weights, also for mixed labels, where PyTorch divides by the number."""
     if weights is None or labels.ndim == 1:
         return functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
     whole = functional.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
@@ -52,7 +52,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smooth
 
 
 def log_prior(counts: NDArray[np.int64]) -> Tensor:
-    """Logarithm of each label's share of the photos; a label without photos is taken to have one.
+    """Logarithm of each label's share of the photos; a label without photos counts as having one.
 
     Added to the logits while training, so that they need not carry it (Menon et al., "Long-tail learning via logit
     adjustment", 2021; with tau 1 the Balanced Softmax of Ren et al., 2020).

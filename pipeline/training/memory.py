@@ -17,13 +17,13 @@ from pipeline.errors import ModelError
 from pipeline.sections_training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
-# PyTorch's own words, all in RuntimeErrors: of the network; of processes that load photos, which are killed for want of it
+# PyTorch's messages, all in RuntimeErrors: of the network; of loader processes that the system killed
 NETWORK = ("can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
 WORKERS = ("shared memory(shm)", "DataLoader worker (pid")
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed for the rest of the process; returns whether there is a glibc that was told."""
+    """Make glibc keep freed memory for the rest of the process; returns whether there is a glibc that does."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def out_of_memory(settings: Training) -> Iterator[None]:
-    """Turn the many ways of running out of memory into errors that name the settings to change."""
+    """Convert the various out-of-memory errors into errors that name the settings to change."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError

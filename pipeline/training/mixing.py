@@ -14,7 +14,7 @@ from torchvision.transforms import v2  # noqa: E402
 
 
 def mixed(photos: Tensor, labels: Tensor, count: int, settings: Mix, epoch: int) -> tuple[Tensor, Tensor]:
-    """A batch (n, s, s, 3) uint8 with labels (n,), mixed or as it is; mixed labels are shares (n, count), photos floats.
+    """A batch (n, s, s, 3) uint8 with labels (n,), mixed or not; mixed labels are shares (n, count), mixed photos floats.
 
     One draw decides for the whole batch, from torch's generator.
     """

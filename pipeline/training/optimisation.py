@@ -15,7 +15,7 @@ from pipeline.training.schedule import Schedule
 
 
 class Optimisation:
-    """Takes one step per `accumulate` batches; the schedule and, for fp16, the scaler of the loss go along."""
+    """Takes one step per `accumulate` batches, with the schedule and, for fp16, the loss scaler."""
 
     def __init__(
         self, network: nn.Module, head: tuple[str, ...], settings: Training, batches: int, device: str
@@ -32,7 +32,7 @@ class Optimisation:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def is_step(self, batch: int) -> bool:
-        """Whether a step is due after batch `batch` (from 0) of an epoch."""
+        """Whether a step follows batch `batch` (from 0) of an epoch."""
         return (batch + 1) % self.settings.accumulate == 0 or batch + 1 == self.batches
 
     def backward(self, loss: Tensor, batch: int) -> None:
@@ -41,7 +41,7 @@ class Optimisation:
         self.scaler.scale(loss / min(self.settings.accumulate, self.batches - first)).backward()  # type: ignore[no-untyped-call]
 
     def step(self, epoch: int, batch: int) -> None:
-        """Change the weights, then the learning rate."""
+        """Update the weights, then the learning rate."""
         if self.settings.clip_norm:
             self.scaler.unscale_(self.optimizer)
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -52,12 +52,12 @@ class Optimisation:
         self.schedule.after_step(epoch, batch // self.settings.accumulate + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a killed training needs to go on."""
+        """The state for resuming a killed training."""
         parts = {"optimizer": self.optimizer, "schedule": self.schedule.scheduler, "scaler": self.scaler}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what state_dict gave."""
+        """Restore the state of state_dict."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.scheduler.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])

@@ -23,12 +23,12 @@ from pipeline.edge.recipe import decode
 from pipeline.files import Stamp, alone, replacing, run_once
 
 CHUNK = 64  # photos decoded at a time, and in a record batch
-# a row is a photo: RGB pixels (height, width, 3), or none and why it cannot be read
+# a row is a photo: RGB pixels (height, width, 3), or none and the reason
 ROWS = pa.schema({"pixels": pa.large_binary(), "width": pa.int32(), "height": pa.int32(), "reason": pa.string()})
 
 
 class Packed:
-    """Reads photos by their place in the list that was packed; each process that uses it opens the file itself."""
+    """Reads photos by their index in the packed list; each process opens the file itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class Packed:
 
 
 def pack(path: Path, photos: Sequence[Path], known: dict[str, Any], decode_side: int, side: int) -> Packed:
-    """Write the pixels to `path`, unless they stand there made from the same inputs.
+    """Write the pixels to `path`, unless they exist there from the same inputs.
 
     known: what stands for the photos' bytes. side: short side of the largest photos kept, px; 0 keeps all.
     """
@@ -62,7 +62,7 @@ def pack(path: Path, photos: Sequence[Path], known: dict[str, Any], decode_side:
 
 
 def remove_others(place: Path) -> None:
-    """Remove what stands beside the folder `place`: the photos of former manifests, which nothing reads any more."""
+    """Remove the siblings of the folder `place`: photos of former manifests, which are no longer read."""
     with alone(place.parent.with_suffix(".lock")):  # members of a sweep do so at the same time
         for other in place.parent.glob("*"):
             if other != place:
@@ -99,7 +99,7 @@ def _decoded(photos: Sequence[Path], decode_side: int, side: int) -> Iterator[li
 
 
 def _one(path: Path, decode_side: int, side: int) -> tuple[Image.Image, bool] | str:
-    """The photo and whether it was made smaller; or why it cannot be read."""
+    """The photo and whether it was reduced; or the reason why it is unreadable."""
     try:
         photo = decode(path, decode_side)
     except UnreadableImage as error:

@@ -34,7 +34,7 @@ from pipeline.training.tracking import Tracker, tracking
 
 
 def train_role(config: Config, role: str, starts: list[int] | None = None) -> list[Path]:
-    """Train main, or the cache of each start rank; what is trained already is skipped. Returns the model folders."""
+    """Train main, or the cache of each start rank; finished trainings are skipped. Returns the model folders."""
     keep_freed_memory()
     with distributed.processes():
         manifest = learnt_manifest(config)
@@ -46,7 +46,7 @@ def train_role(config: Config, role: str, starts: list[int] | None = None) -> li
 
 
 def retrain(config: Config, name: str) -> Path:
-    """Train a pruned model on, with its own section's settings and those of prune.retrain."""
+    """Retrain a pruned model with its own section's settings and those of prune.retrain."""
     keep_freed_memory()
     with distributed.processes():
         manifest, folder = learnt_manifest(config), config.models / name
@@ -71,7 +71,7 @@ def retrain(config: Config, name: str) -> Path:
 
 
 def left_out(folders: Sequence[Path]) -> int:
-    """Photos that could not be read while these models were trained."""
+    """Number of photos that were unreadable during these trainings."""
     return sum(read_card(folder).training.get("unreadable", 0) for folder in folders)
 
 
@@ -168,7 +168,7 @@ def _is_trained(folder: Path, card: ModelCard, overwrite: bool) -> bool:
 
 
 def _is_under_way(folder: Path, card: ModelCard) -> bool:
-    """Whether a killed training of these very settings left something to go on with."""
+    """Whether a killed training with the same settings left a checkpoint."""
     try:
         known = read_card(folder).training
     except ModelError:
@@ -203,7 +203,7 @@ def _photos(config: Config, manifest: Manifest, split: str, card: ModelCard, set
             f"{len(missing)} photos of the {split} part are gone, e.g. {missing[0]}; run dataset_orchestrator.py again"
         )
     labels = card.labels.ids(rows["species"].tolist())
-    if split == "val":  # never made smaller: what chooses is what the device sees
+    if split == "val":  # never reduced: models are chosen on the device's view
         packed = _packed(config, manifest, split, paths, card.recipe.decode_side, 0) if settings.packed else None
         return Photos(paths, labels, card.recipe, "none", card.seed, packed=packed)
     side = settings.packed

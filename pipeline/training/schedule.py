@@ -19,7 +19,7 @@ def warmup_cosine(step: int, steps: int, warmup: int) -> float:
 
 
 class Schedule:
-    """One of PyTorch's schedulers with the moment at which it is stepped."""
+    """One of PyTorch's schedulers with the time of its steps."""
 
     def __init__(self, optimizer: Optimizer, settings: Training, per_epoch: int) -> None:
         self.name, self.per_epoch = settings.schedule.name, per_epoch
@@ -45,7 +45,7 @@ class Schedule:
 
 
 def _known(optimizer: Optimizer, settings: Training, per_epoch: int) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Each schedule's class and what it is given where the configuration says nothing."""
+    """Each schedule's class and default arguments."""
     epochs, steps = settings.epochs, settings.epochs * per_epoch
     warmup = math.ceil(settings.warmup_epochs * per_epoch)
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -31,7 +31,7 @@ class State:
 
 def save_last(path: Path, network: nn.Module, optimisation: Optimisation, average: Average | None,
               card: ModelCard, state: State) -> None:  # fmt: skip
-    """Write all of it, or leave what stands there."""
+    """Write the checkpoint atomically."""
     content = {
         "fingerprint": card.training["fingerprint"],
         "state": asdict(state),
@@ -43,13 +43,13 @@ def save_last(path: Path, network: nn.Module, optimisation: Optimisation, averag
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
-        except RuntimeError as error:  # torch's own words for a full disk
+        except RuntimeError as error:  # torch's error for a full disk
             raise OSError(f"{path} could not be written, the one before is kept: {error}") from error
 
 
 def load_last(path: Path, network: nn.Module, optimisation: Optimisation, average: Average | None,
               card: ModelCard) -> State:  # fmt: skip
-    """Put everything back where it was; a first state where there is none."""
+    """Restore everything; a new state where there is no checkpoint."""
     if not path.is_file():
         return State()
     content = read_torch(path)

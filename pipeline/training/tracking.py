@@ -30,11 +30,11 @@ HOOKS = (  # ClearML's framework hooks and repository scan, all disabled
     ),
     *("detect_repository", "tfdefines", "joblib", "megengine", "catboost"),
 )
-FILES = (METRICS, WEIGHTS)  # of the model folder, kept beside the card
+FILES = (METRICS, WEIGHTS)  # of the model folder, stored beside the card
 
 
 class Tracker(NamedTuple):
-    """log: takes an epoch's row. keep: takes the folder of the trained model and its card, once, in the end."""
+    """log: receives an epoch's row. keep: receives the folder of the trained model and its card, once, at the end."""
 
     log: Callable[[dict[str, float]], None]
     keep: Callable[[Path, ModelCard], None]
@@ -42,7 +42,7 @@ class Tracker(NamedTuple):
 
 @contextmanager
 def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
-    """Open the named trackers below `root`, give one that tells all of them, close them in the end.
+    """Open the named trackers below `root`, yield one that forwards to all of them, close them at the end.
 
     A training that goes on after a kill adds to what it has written there before.
     """
@@ -125,7 +125,7 @@ def _clearml(root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
     os.environ["CLEARML_CACHE_DIR"] = str((root / "clearml").resolve())  # read when the package is imported
     clearml = _extra("clearml", "clearml")
     clearml.Task.set_offline(offline_mode=True)
-    clearml.Task.set_random_seed(None)  # else it seeds the generators anew
+    clearml.Task.set_random_seed(None)  # otherwise it reseeds the generators
     task = clearml.Task.init(
         experiment, card.name, reuse_last_task_id=False, auto_connect_frameworks=dict.fromkeys(HOOKS, False),
         auto_connect_arg_parser=False, auto_resource_monitoring=False, auto_connect_streams=False,
