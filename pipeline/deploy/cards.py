@@ -86,10 +86,10 @@ def data_card(experiment: str, manifest: Manifest, groups: Sequence[str], ledger
     return render(f"{experiment}: data card", lead, parts, "page.md.jinja", Path())
 
 
-def _stage(told: dict[str, Any], figures: dict[str, Any]) -> Row:
+def _stage(card: dict[str, Any], figures: dict[str, Any]) -> Row:
     size = f"{figures['bytes'] / 1e6:.2f}"
     return (
-        told["name"], told["architecture"], told["pretrained"], len(told["labels"]), told["recipe"]["size"], size,
+        card["name"], card["architecture"], card["pretrained"], len(card["labels"]), card["recipe"]["size"], size,
         with_interval(figures, "accuracy"), with_interval(figures, "macro_f1"),
     )  # fmt: skip
 

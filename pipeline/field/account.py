@@ -26,22 +26,23 @@ class Account:
             return {}
         photos, figures = self._photos(), self._figures()
         rate = round(figures["reached"] / photos, 4) if photos else None
-        told = {"format_version": FORMAT_VERSION, "photos": photos, "communication_rate": rate, **figures}
+        account = {"format_version": FORMAT_VERSION, "photos": photos, "communication_rate": rate, **figures}
         beside = self._path.with_name(f".{self._path.name}.tmp")
         with beside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(told, indent=1) + "\n")
+            file.write(json.dumps(account, indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
         self._next = time.monotonic() + EVERY
-        return told
+        return account
 
 
-def sentence(told: Mapping[str, Any]) -> str:
+def sentence(account: Mapping[str, Any]) -> str:
     """An account as one line of text."""
-    rate = f" (communication rate {told['communication_rate']:.1%})" if told["photos"] else ""
+    rate = f" (communication rate {account['communication_rate']:.1%})" if account["photos"] else ""
     kept = (
-        f"{told['answered']} answered, {told['failed']} failed, {told['waiting']} wait of {told['kept']} that were kept"
+        f"{account['answered']} answered, {account['failed']} failed, {account['waiting']} wait "
+        f"of {account['kept']} that were kept"
     )
-    cost = f"{told['sent_bytes'] / 1e6:.2f} MB sent in {told['requests']} requests"
-    return f"main: {told['reached']} of {told['photos']} photos{rate}: {kept}; {cost}"
+    cost = f"{account['sent_bytes'] / 1e6:.2f} MB sent in {account['requests']} requests"
+    return f"main: {account['reached']} of {account['photos']} photos{rate}: {kept}; {cost}"
