@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """The hint of an error about an unknown word: up to three known ones that are spelt alike, else `otherwise`."""
-    near = difflib.get_close_matches(word, sorted(known))
-    return f"did you mean {' or '.join(near)}?" if near else otherwise
+    """The hint of an error about an unknown word: the known one with the nearest spelling, else `otherwise`."""
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 class PipelineError(Exception):
