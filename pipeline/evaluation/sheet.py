@@ -13,7 +13,7 @@ from pipeline.dataset.names import short
 from pipeline.dataset.plots import save
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode, preprocess
-from pipeline.evaluation.plots import GREEN, RED
+from pipeline.style import GREEN, RED
 
 RECIPE = Recipe(size=224, crop=1.0)
 ACROSS = 4  # photos in a row
