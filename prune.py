@@ -49,9 +49,10 @@ def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
     from pipeline.compression.pruned import prune_models
     from pipeline.outcome import of_training
+    from pipeline.training.run import retrain
 
     engine = Engine.chosen(arguments)
-    return of_training(prune_models(config, arguments.model, arguments.retrain, engine))
+    return of_training(prune_models(config, arguments.model, retrain, arguments.retrain, engine))
 
 
 if __name__ == "__main__":

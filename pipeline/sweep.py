@@ -26,7 +26,7 @@ from pipeline.evaluation.predict import stage_names
 from pipeline.evaluation.run import evaluate
 from pipeline.files import read_json, safe_name, write_csv
 from pipeline.models.checkpoint import CARD, RETRAINED, read_card
-from pipeline.training.run import left_out, train_role
+from pipeline.training.run import left_out, retrain, train_role
 
 OWN = ("main", "cache", "prune", "quantize", "route")  # sections that a member may have its own values of
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ def train_members(config: Config, engine: Engine = LOCAL) -> int:
         main = [member.models / "main"] if _shares_main(config) else train_role(member, "main")
         folders = [*main, *train_role(member, "cache")]
         if _prunes(config):
-            folders += prune_models(member, [folder.name for folder in folders], retrained=True)
+            folders += prune_models(member, [folder.name for folder in folders], retrain, last=True)
         cards = [read_card(folder) for folder in folders]
         rows = [{"model": c.name, "labels": len(c.labels), "epoch": c.training["epoch"], **c.metrics} for c in cards]
         return rows, left_out(folders)

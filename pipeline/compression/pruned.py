@@ -27,8 +27,8 @@ from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_mod
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
 from pipeline.sections_pruning import Prune
-from pipeline.training.run import retrain
 
+Retrain = Callable[[Config, str], Path]  # a model's name -> the folder of the retrained one; handed in from above
 UNITS = {"macs": "MACs", "params": "parameters", "ms": "ms"}
 
 
@@ -45,11 +45,11 @@ class Aim:
         return {"ratio": f"p{percent}", "ms": f"ms{self.value:g}"}.get(self.what, f"{self.what}{percent}")
 
 
-def prune_models(config: Config, names: list[str], retrained: bool, engine: Engine = LOCAL) -> list[Path]:
+def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool, engine: Engine = LOCAL) -> list[Path]:
     """Prune the named models, or all that are not pruned yet, once for each ratio or to the target of the configuration.
 
-    Between prune.steps a model is retrained, and after the last one if `retrained`. Returns the folders of the pruned
-    models (of the retrained ones if `retrained`); what is up to date is skipped. Writes pruning.csv and .json. One
+    retrain: retrains a pruned model; used between prune.steps, and after the last one if `last`. Returns the folders of
+    the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json. One
     that fails stops no other; it is a row with its error, and SomeFailed is raised at the end (if all fail, the first's).
     """
     manifest = learnt_manifest(config)
@@ -57,8 +57,8 @@ def prune_models(config: Config, names: list[str], retrained: bool, engine: Engi
     members = [(name, aim) for name in names for aim in aims(config)]
 
     def work(member: tuple[str, Aim]) -> Path:
-        folder = _in_steps(config, manifest, *member)
-        return retrain(config, folder.name) if retrained else folder
+        folder = _in_steps(config, manifest, *member, retrain)
+        return retrain(config, folder.name) if last else folder
 
     found = list(engine.each(work, members))
     errors = {i: error for i, error in enumerate(found) if isinstance(error, Exception)}
@@ -90,7 +90,7 @@ def pruned_name(config: Config, source: str, aim: Aim) -> str:
     return "_".join([source, aim.suffix, *unusual])
 
 
-def _in_steps(config: Config, manifest: Manifest, source: str, aim: Aim) -> Path:
+def _in_steps(config: Config, manifest: Manifest, source: str, aim: Aim, retrain: Retrain) -> Path:
     name, steps = pruned_name(config, source, aim), config.prune.steps
     start, folder = source, config.models / name
     for step in range(1, steps + 1):

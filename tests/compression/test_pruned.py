@@ -60,6 +60,10 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "milliseconds", lambda models: [1.0 for _ in models])
 
 
+def never(config: Config, name: str) -> Path:
+    raise AssertionError(f"{name} was retrained")
+
+
 def macs(folder: Path) -> int:
     network, card = load_model(folder)
     return cost(network, card.recipe.size).macs
@@ -68,7 +72,7 @@ def macs(folder: Path) -> int:
 def test_each_ratio_makes_a_model_beside_the_untouched_original(make: Callable[..., Config]) -> None:
     config = make("prune.ratios=[0.25, 0.5]")
     before = hashes(config.models / "main")
-    folders = prune_models(config, [], retrained=False)
+    folders = prune_models(config, [], never, last=False)
     assert [folder.name for folder in folders] == ["main_p25", "main_p50"]
     after = hashes(config.models / "main")
     assert {name: after[name] for name in before} == before
@@ -85,7 +89,7 @@ def test_each_ratio_makes_a_model_beside_the_untouched_original(make: Callable[.
 
 def test_table_shows_before_and_after(make: Callable[..., Config], lines: Callable[[], list[str]]) -> None:
     config = make()
-    prune_models(config, ["main"], retrained=False)
+    prune_models(config, ["main"], never, last=False)
     table = pd.read_csv(config.output / "pruning.csv")
     assert table["model"].tolist() == ["main", "main_p50"]
     assert table["unpruned"].tolist() == ["main", "main"]
@@ -114,7 +118,7 @@ def test_all_times_of_the_table_are_of_one_run(make: Callable[..., Config], monk
 
     def told(*ratios: float) -> list[float]:
         settings = config.prune.model_copy(update={"ratios": list(ratios)})
-        prune_models(config.model_copy(update={"prune": settings}), ["main"], retrained=False)
+        prune_models(config.model_copy(update={"prune": settings}), ["main"], never, last=False)
         found: list[float] = pd.read_csv(config.output / "pruning.csv")["ms"].tolist()
         return found
 
@@ -123,7 +127,7 @@ def test_all_times_of_the_table_are_of_one_run(make: Callable[..., Config], monk
 
 def test_pruned_model_is_exported_and_quantized(make: Callable[..., Config]) -> None:
     config = make()
-    [folder] = prune_models(config, ["main"], retrained=False)
+    [folder] = prune_models(config, ["main"], never, last=False)
     quantize_models(config, ["main_p50"])
     model = Model(folder / "model.int8.onnx")
     assert model.card["name"] == "main_p50"
@@ -137,10 +141,10 @@ def test_time_of_one_photo(make: Callable[..., Config]) -> None:
 
 def test_what_is_up_to_date_is_skipped(make: Callable[..., Config], lines: Callable[[], list[str]]) -> None:
     config = make()
-    [folder] = prune_models(config, [], retrained=False)
+    [folder] = prune_models(config, [], never, last=False)
     before = hashes(folder)
     lines()
-    prune_models(config, [], retrained=False)
+    prune_models(config, [], never, last=False)
     assert lines()[:4] == [
         "prune     main_p50 up to date",
         "measure   ms of 2 models up to date",
@@ -153,28 +157,28 @@ def test_what_is_up_to_date_is_skipped(make: Callable[..., Config], lines: Calla
 def test_same_settings_give_the_same_network(make: Callable[..., Config]) -> None:
     for importance in ("taylor", "deadness"):
         config = make(f"prune.importance={importance}")
-        [folder] = prune_models(config, ["main"], retrained=False)
+        [folder] = prune_models(config, ["main"], never, last=False)
         assert folder.name == f"main_p50_{importance}"
         first = sha256(folder / "weights.safetensors")
-        prune_models(make(f"prune.importance={importance}", "global.overwrite=true"), ["main"], retrained=False)
+        prune_models(make(f"prune.importance={importance}", "global.overwrite=true"), ["main"], never, last=False)
         assert sha256(folder / "weights.safetensors") == first
         assert read_card(folder).pruning[0]["settings"]["photos"] == 256
 
 
 def test_other_settings_do_not_go_over_what_is_there(make: Callable[..., Config]) -> None:
-    [folder] = prune_models(make(), ["main"], retrained=False)
+    [folder] = prune_models(make(), ["main"], never, last=False)
     before = hashes(folder)
     with pytest.raises(ModelError, match=r"main_p50 was made with other settings.*--set global\.overwrite=true"):
-        prune_models(make("prune.round_to=4"), ["main"], retrained=False)
+        prune_models(make("prune.round_to=4"), ["main"], never, last=False)
     assert hashes(folder) == before
-    prune_models(make("prune.round_to=4", "global.overwrite=true"), ["main"], retrained=False)
+    prune_models(make("prune.round_to=4", "global.overwrite=true"), ["main"], never, last=False)
     assert hashes(folder) != before
 
 
 @pytest.mark.parametrize(("what", "name"), [("macs", "main_macs60"), ("params", "main_params60")])
 def test_targets_are_shares_of_the_original(make: Callable[..., Config], what: str, name: str) -> None:
     config = make(f"prune.{what}=0.6", "prune.scope=layer")
-    [folder] = prune_models(config, ["main"], retrained=False)
+    [folder] = prune_models(config, ["main"], never, last=False)
     assert folder.name == f"{name}_layer"
     whole, left = (cost(load_model(config.models / model)[0], 32) for model in ("main", folder.name))
     key = "macs" if what == "macs" else "parameters"
@@ -186,7 +190,7 @@ def test_target_in_milliseconds(make: Callable[..., Config], monkeypatch: pytest
         pruned, "milliseconds", lambda models: [cost(network, card.recipe.size).macs / 1e6 for network, card in models]
     )
     config = make("prune.ms=2.5")
-    [folder] = prune_models(config, ["main"], retrained=False)
+    [folder] = prune_models(config, ["main"], never, last=False)
     assert folder.name == "main_ms2.5"
     assert macs(folder) <= 2.5e6 < macs(config.models / "main")
 
@@ -206,7 +210,7 @@ def test_what_cannot_be_done_leaves_nothing_behind(make: Callable[..., Config], 
     config = make(override)
     before = hashes(config.models / "main")
     with pytest.raises(ModelError, match=words):
-        prune_models(config, ["main"], retrained=False)
+        prune_models(config, ["main"], never, last=False)
     assert [path.name for path in config.models.iterdir()] == ["main"]
     assert hashes(config.models / "main") == before
     assert not (config.output / "pruning.csv").exists()
@@ -217,7 +221,7 @@ def test_one_that_fails_stops_no_other(make: Callable[..., Config], lines: Calla
     with pytest.raises(
         SomeFailed, match=r"1 of 2 could not be made, main_p0.1: ratio 0.001 takes no channel away"
     ) as end:
-        prune_models(config, ["main"], retrained=False)
+        prune_models(config, ["main"], never, last=False)
     assert end.value.exit_code == 3
     assert any(line.startswith("prune     main_p0.1 failed: ratio 0.001") for line in lines())
     table = pd.read_csv(config.output / "pruning.csv")
@@ -228,12 +232,12 @@ def test_one_that_fails_stops_no_other(make: Callable[..., Config], lines: Calla
 
 @pytest.mark.skipif("OMMATIDIA_RAY" not in os.environ, reason="OMMATIDIA_RAY is not set")
 def test_the_table_of_ray_is_that_of_one_machine(make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))  # of Ray's workers, too
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))  # where Ray's workers find `never`
     config = make("prune.ratios=[0.001, 0.25, 0.5]")
     tables = []
     for engine in (Engine("ray"), Engine()):
         with pytest.raises(SomeFailed):
-            prune_models(config, ["main"], False, engine)
+            prune_models(config, ["main"], never, False, engine)
         tables.append(pd.read_csv(config.output / "pruning.csv"))
         shutil.rmtree(config.models / "main_p50")
     pd.testing.assert_frame_equal(*tables)
@@ -243,7 +247,7 @@ def test_model_of_another_manifest_is_refused(make: Callable[..., Config]) -> No
     config = make()
     put(config, "main", *COUNTS["Insecta"], data_hash="000000000000")
     with pytest.raises(ModelError, match="main was trained on manifest 000000000000, this one is"):
-        prune_models(config, ["main"], retrained=False)
+        prune_models(config, ["main"], never, last=False)
 
 
 # retraining ---------------------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def test_model_of_another_manifest_is_refused(make: Callable[..., Config]) -> No
 
 def test_pruned_model_is_trained_on_and_learns_from_the_unpruned_one(make: Callable[..., Config]) -> None:
     config = make()
-    [folder] = prune_models(config, ["main"], retrained=True)
+    [folder] = prune_models(config, ["main"], retrain, last=True)
     assert folder.name == "main_p50_retrained"
     card, pruned = read_card(folder), read_card(config.models / "main_p50")
     assert card.pruning == pruned.pruning
@@ -270,7 +274,7 @@ def test_killed_retraining_goes_on_to_the_same_end(
     make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make("prune.retrain.epochs=2")
-    prune_models(config, ["main"], retrained=False)
+    prune_models(config, ["main"], never, last=False)
     torch.manual_seed(0)
     whole = load_model(retrain(config, "main_p50"))[0].state_dict()
     shutil.rmtree(config.models / "main_p50_retrained")
@@ -291,7 +295,7 @@ def test_killed_retraining_goes_on_to_the_same_end(
 
 def test_steps_prune_and_retrain_in_turn(make: Callable[..., Config]) -> None:
     config = make("prune.macs=0.5", "prune.steps=2", "prune.scope=layer")
-    [folder] = prune_models(config, ["main"], retrained=False)
+    [folder] = prune_models(config, ["main"], retrain, last=False)
     assert folder.name == "main_macs50_layer"
     names = sorted(path.name for path in config.models.iterdir())
     assert names == ["main", "main_macs50_layer", "main_macs50_layer_step1", "main_macs50_layer_step1_retrained"]
@@ -305,7 +309,7 @@ def test_steps_prune_and_retrain_in_turn(make: Callable[..., Config]) -> None:
 
 def test_ratios_of_single_layers_are_spread_over_the_steps(make: Callable[..., Config]) -> None:
     config = make("prune.steps=2", "prune.layers={layer1.0.conv1: 0.75}")
-    [folder] = prune_models(config, ["main"], retrained=False)
+    [folder] = prune_models(config, ["main"], retrain, last=False)
     network, _ = load_model(folder)
     layer: Any = network.get_submodule("layer1.0.conv1")
     assert layer.out_channels == 8  # of 32
