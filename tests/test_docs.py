@@ -197,6 +197,7 @@ def serving(line: str, folder: Path) -> Iterator[str]:
 def watched(line: str, bundle: Path, photo: Path, **environment: str) -> None:
     """Run the line in a bundle until one photo is answered; Ctrl-C ends it."""
     (bundle / "incoming").mkdir()
+    (bundle / "results.csv").unlink(missing_ok=True)  # of another page's commands
     running = begun(*shlex.split(line)[1:], cwd=bundle, **environment)
     try:
         shutil.copy(photo, bundle / "incoming")
