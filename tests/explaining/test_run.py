@@ -17,7 +17,7 @@ from pipeline.dataset.manifest import experiment_manifest, learnt_manifest
 from pipeline.errors import ModelError
 from pipeline.evaluation.predict import predict_stages
 from pipeline.explaining import run
-from pipeline.explaining.figure import Answer, overlay
+from pipeline.explaining.figure import Explanation, overlay
 from pipeline.explaining.photos import named, telling_photos
 from pipeline.labels import OTHER, LabelSpace
 from pipeline.models.checkpoint import ModelCard, save_model
@@ -81,9 +81,9 @@ def test_binary_labels_are_the_truth_of_a_binary_model(experiment: Experiment, m
     card = ModelCard("main", "main", "test_resnet", {}, LabelSpace(names), RECIPE, manifest.hash, config.seed)
     save_model(config.models / "main", build("test_resnet", 2), card)
     predict_stages(config, manifest, "fp32")
-    seen: list[tuple[str, Answer]] = []
+    seen: list[tuple[str, Explanation]] = []
 
-    def draw(path: Path, title: str, answers: list[Answer]) -> None:
+    def draw(path: Path, title: str, answers: list[Explanation]) -> None:
         seen.append((title, answers[0]))
         path.parent.mkdir(exist_ok=True)
         path.touch()
