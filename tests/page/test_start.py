@@ -108,6 +108,6 @@ def test_ctrl_c_ends_it_and_a_program_is_told_the_address_once_the_page_is_there
     finally:
         server.kill()
     assert code == 0 and "Traceback" not in said
-    assert said.startswith(f"page      {address} (Ctrl-C stops it)\n")
+    assert f"page      {address} (Ctrl-C stops it)\n" in said
     assert said.endswith("page      ended; the same command serves it again\n")
     assert json.loads(last).items() >= {"exit_code": 0, "error": None}.items()
