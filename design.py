@@ -19,7 +19,7 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
-    from pipeline.evaluation.designing import design
+    from pipeline.evaluation.choosing.design import design
 
     return design(config)
 

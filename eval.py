@@ -39,7 +39,8 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> Facts:
     config = configuration(arguments)
-    from pipeline.evaluation import channels, compare, features, folder, report, run, speed, stress
+    from pipeline.evaluation import compare, folder, run, speed, stress
+    from pipeline.evaluation.report import channels, features, report
     from pipeline.outcome import of_evaluation, of_folder
 
     if arguments.compare:

@@ -39,7 +39,7 @@ def work(arguments: argparse.Namespace) -> Facts:
     }
     arguments.overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
     config = configuration(arguments)
-    from pipeline.evaluation.simulation import monte_carlo
+    from pipeline.evaluation.simulation.simulation import monte_carlo
 
     sizes = arguments.input_size or ()
     return {model: monte_carlo(config, model, arguments.out_prefix, sizes) for model in arguments.model}

@@ -21,12 +21,12 @@ from pipeline.console import configuration, parser, run
 from pipeline.dataset.manifest import Manifest, experiment_manifest
 from pipeline.dataset.test_sets import draw_test_sets
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.design import candidates, front, search
+from pipeline.evaluation.choosing.search import candidates, front, search
+from pipeline.evaluation.choosing.sweep import THRESHOLDS
 from pipeline.evaluation.experiment import part
 from pipeline.evaluation.posthoc import fold
 from pipeline.evaluation.predict import Predictions, predict_stages
 from pipeline.evaluation.routing import Routed, route, truth_ids
-from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import read_json, write_json
 from pipeline.labels import OTHER, LabelSpace
 from pipeline.models.checkpoint import versions

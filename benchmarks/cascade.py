@@ -36,7 +36,7 @@ from pipeline.edge.cascade import Cascade, Stage, load_cascade
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe, decode, preprocess
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.choice import choose
+from pipeline.evaluation.choosing.choice import choose
 from pipeline.evaluation.experiment import part
 from pipeline.evaluation.predict import Predictions, model_file, predict_stages, stage_names
 from pipeline.evaluation.routing import cascade_figures, route, truth_ids

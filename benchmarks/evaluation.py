@@ -27,7 +27,6 @@ from pipeline.edge.model import Model
 from pipeline.edge.recipe import decode, preprocess
 from pipeline.evaluation.experiment import chosen, part
 from pipeline.evaluation.metrics import model_figures
-from pipeline.evaluation.monte_carlo import Day, simulate
 from pipeline.evaluation.predict import (
     Predictions,
     load_predictions,
@@ -39,10 +38,11 @@ from pipeline.evaluation.predict import (
     save_predictions,
     stage_names,
 )
-from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report.report import write_report
 from pipeline.evaluation.routing import Rules
 from pipeline.evaluation.run import PRECISIONS, evaluate
-from pipeline.evaluation.subjects import cascade_subject
+from pipeline.evaluation.simulation.monte_carlo import Day, simulate
+from pipeline.evaluation.simulation.subjects import cascade_subject
 from pipeline.files import sha256, write_json
 from pipeline.models.checkpoint import versions
 

@@ -25,7 +25,7 @@ API = (
     "dataset.formats.base", "dataset.sources.listing", "dataset.manifest", "dataset.splitting", "dataset.dominance",
     "models.registry", "models.checkpoint", "training.losses", "training.schedule",
     "compression.export", "compression.quantization",
-    "evaluation.metrics", "evaluation.routing", "evaluation.monte_carlo",
+    "evaluation.metrics", "evaluation.routing", "evaluation.simulation.monte_carlo",
     "explaining.methods", "explaining.faithful", "explaining.run", "explaining.visualise", "explaining.dream",
     "deploy.bundle", "deploy.answering", "listening",
     "bulk.listing", "bulk.job", "bulk.work", "bulk.engines", "cluster",

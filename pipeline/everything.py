@@ -7,9 +7,9 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.stages import run_stages
 from pipeline.deploy.bundle import bundle
-from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report.report import write_report
 from pipeline.evaluation.run import evaluate
-from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.simulation.simulation import monte_carlo
 from pipeline.training.run import left_out, train_role
 
 

@@ -213,7 +213,7 @@ def test_eval_with_a_test_photo_that_broke_is_exit_code_3(toy: Experiment, monke
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the script asks for."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("pipeline.evaluation.simulation.monte_carlo", lambda *given: calls.append(given))
+    monkeypatch.setattr("pipeline.evaluation.simulation.simulation.monte_carlo", lambda *given: calls.append(given))
     return calls
 
 

@@ -1,1 +1,1 @@
-"""Predict once, then measure: metrics, routing, Monte Carlo, reports."""
+"""Predict once, then measure: predictions, metrics, routing; choosing, simulation and report are packages of their own."""

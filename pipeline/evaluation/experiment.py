@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.config import Config
 from pipeline.dataset.manifest import Manifest
 from pipeline.errors import DataError
-from pipeline.evaluation.choice import Choice, choose
+from pipeline.evaluation.choosing.choice import Choice, choose
 from pipeline.evaluation.metrics import species_report, supports
 from pipeline.evaluation.predict import Predictions, load_predictions, predictions_file, stage_names
 from pipeline.evaluation.routing import Rules

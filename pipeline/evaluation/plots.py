@@ -15,10 +15,10 @@ from sklearn.metrics import confusion_matrix
 
 from pipeline.dataset.plots import save
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.monte_carlo import NORMAL_95, runs_enough
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Routed, Rules, at, route, truth_ids
 from pipeline.evaluation.scores import Floats, Ids
+from pipeline.evaluation.simulation.monte_carlo import NORMAL_95, runs_enough
 from pipeline.labels import LabelSpace
 from pipeline.style import GREEN, RED
 

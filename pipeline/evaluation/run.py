@@ -15,7 +15,7 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import DataError
 from pipeline.evaluation import plots
-from pipeline.evaluation.choice import Choice
+from pipeline.evaluation.choosing.choice import Choice
 from pipeline.evaluation.experiment import chosen, part, unreadable, users_report, with_interval
 from pipeline.evaluation.metrics import Ratios, headline, model_figures, paired_difference, supports
 from pipeline.evaluation.predict import (

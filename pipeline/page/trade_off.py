@@ -13,6 +13,7 @@ from pipeline.dataset.manifest import learnt_manifest
 from pipeline.edge.cascade import load_cascade
 from pipeline.edge.rule import Rule
 from pipeline.errors import DataError
+from pipeline.evaluation.choosing.sweep import THRESHOLDS
 from pipeline.evaluation.predict import (
     Predictions,
     load_predictions,
@@ -23,7 +24,6 @@ from pipeline.evaluation.predict import (
 )
 from pipeline.evaluation.routing import Routed, Rules, at, cascade_figures, route, truth_ids
 from pipeline.evaluation.scores import Sample, with_intervals
-from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import read_json, sha256
 
 

@@ -14,7 +14,7 @@ from toy import Experiment
 from pipeline.edge.labels import OTHER
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import DataError
-from pipeline.evaluation.channels import LAYERS, channels, draw, feature_maps
+from pipeline.evaluation.report.channels import LAYERS, channels, draw, feature_maps
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, save_model
 from pipeline.models.deployable import Deployable

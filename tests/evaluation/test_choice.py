@@ -10,12 +10,12 @@ import pytest
 
 from pipeline.edge.rule import Rule, probabilities
 from pipeline.errors import DataError, LabelSpaceError
-from pipeline.evaluation.choice import Choice, choose
-from pipeline.evaluation.learning import fit_temperature, learn_path, learn_rule, parts
+from pipeline.evaluation.choosing.choice import Choice, choose
+from pipeline.evaluation.choosing.learning import fit_temperature, learn_path, learn_rule, parts
+from pipeline.evaluation.choosing.promise import drop_p_value
+from pipeline.evaluation.choosing.sweep import THRESHOLDS, stage_costs, sweep
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.promise import drop_p_value
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
-from pipeline.evaluation.sweep import THRESHOLDS, stage_costs, sweep
 from pipeline.sections import Route
 
 from .tables import pair, table

@@ -16,13 +16,22 @@ from pipeline.config import load_config
 from pipeline.dataset.manifest import learnt_manifest, read_manifest
 from pipeline.edge.rule import Rule
 from pipeline.errors import ModelError
-from pipeline.evaluation.design import StageModel, best_next, candidates, figures, front, order, perfect_routing, search
-from pipeline.evaluation.designing import design
+from pipeline.evaluation.choosing.design import design
+from pipeline.evaluation.choosing.search import (
+    StageModel,
+    best_next,
+    candidates,
+    figures,
+    front,
+    order,
+    perfect_routing,
+    search,
+)
+from pipeline.evaluation.choosing.sweep import THRESHOLDS
 from pipeline.evaluation.experiment import chosen
 from pipeline.evaluation.predict import predict_stages, stage_names
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
 from pipeline.evaluation.run import evaluate
-from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.sections import Route
 
 from .tables import pair

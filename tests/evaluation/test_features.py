@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.dataset.manifest import read_manifest
 from pipeline.edge.recipe import decode, preprocess
 from pipeline.errors import DataError
-from pipeline.evaluation.features import features, project
+from pipeline.evaluation.report.features import features, project
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
@@ -69,7 +69,9 @@ def test_weights_that_are_not_the_exported_ones_are_refused(measured: Experiment
 def test_the_page_holds_every_photo_and_fetches_nothing(
     measured: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
 ) -> None:
-    monkeypatch.setattr("pipeline.evaluation.features.find_spec", lambda name: None)  # as where it is not installed
+    monkeypatch.setattr(
+        "pipeline.evaluation.report.features.find_spec", lambda name: None
+    )  # as where it is not installed
     config = measured.copy(tmp_path / "root").config()
     with_weights(config)
     table = features(config, 20)

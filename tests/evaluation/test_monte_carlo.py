@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.mixes import edit, observed, of_month, species_mix
-from pipeline.evaluation.monte_carlo import Day, Simulation, runs_enough, storage, summary
-from pipeline.evaluation.monte_carlo import simulate as simulate_days
 from pipeline.evaluation.scores import Floats, Ids, Sample, score
+from pipeline.evaluation.simulation.mixes import edit, observed, of_month, species_mix
+from pipeline.evaluation.simulation.monte_carlo import Day, Simulation, runs_enough, storage, summary
+from pipeline.evaluation.simulation.monte_carlo import simulate as simulate_days
 from pipeline.sections import MonteCarlo
 
 FIGURES = ["accuracy", "macro_f1", "communication_rate"]

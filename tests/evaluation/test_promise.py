@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import binom, multinomial
 
 from pipeline.edge.rule import Rule
-from pipeline.evaluation.choice import _within_target, accurate
-from pipeline.evaluation.learning import learn_path
-from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
-from pipeline.evaluation.sweep import THRESHOLDS, place, right_answers, sweep_places
+from pipeline.evaluation.choosing.choice import _within_target, accurate
+from pipeline.evaluation.choosing.learning import learn_path
+from pipeline.evaluation.choosing.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
+from pipeline.evaluation.choosing.sweep import THRESHOLDS, place, right_answers, sweep_places
 from pipeline.sections import Route
 
 from .tables import pair
@@ -34,7 +34,7 @@ def test_a_true_drop_is_accepted_as_seldom_as_promised(allowed: float) -> None:
 def test_a_finer_look_at_the_unknown_rate_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [(0, 0, 300, 0.01), (4, 6, 400, 0.02), (20, 12, 1700, 0.01), (3, 0, 900, 0.01), (60, 40, 3000, 0.015)]
     coarse = [drop_p_value(*case) for case in cases]
-    monkeypatch.setattr("pipeline.evaluation.promise.POINTS", 200)
+    monkeypatch.setattr("pipeline.evaluation.choosing.promise.POINTS", 200)
     assert coarse == pytest.approx([drop_p_value.__wrapped__(*case) for case in cases], rel=2e-3)
 
 

@@ -20,14 +20,14 @@ from toy import Experiment
 from pipeline.config import Config
 from pipeline.dataset.manifest import learnt_manifest
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.channels import draw
 from pipeline.evaluation.experiment import basis, chosen
-from pipeline.evaluation.facts import of_data
 from pipeline.evaluation.predict import predict_stages
-from pipeline.evaluation.report import named_curves, write_report
-from pipeline.evaluation.results import layer_pictures, of_results
+from pipeline.evaluation.report.channels import draw
+from pipeline.evaluation.report.facts import of_data
+from pipeline.evaluation.report.report import named_curves, write_report
+from pipeline.evaluation.report.results import layer_pictures, of_results
 from pipeline.evaluation.run import evaluate
-from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.simulation.simulation import monte_carlo
 from pipeline.evaluation.tables import judge
 from pipeline.pages import render, thumbnail
 

@@ -15,11 +15,11 @@ from pipeline.config import Config, load_config, override
 from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import DataError, LabelSpaceError, ModelError
 from pipeline.evaluation import plots
-from pipeline.evaluation.choice import choose
+from pipeline.evaluation.choosing.choice import choose
 from pipeline.evaluation.predict import load_predictions, predictions_file, save_predictions
 from pipeline.evaluation.routing import route, truth_ids
 from pipeline.evaluation.run import evaluate
-from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.simulation.simulation import monte_carlo
 from pipeline.evaluation.speed import speed
 from pipeline.evaluation.tables import TABLES
 from pipeline.files import sha256

@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation import stress as module
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import route, truth_ids
-from pipeline.evaluation.scenarios import days, measure, take, test_sets
+from pipeline.evaluation.simulation.scenarios import days, measure, take, test_sets
 from pipeline.evaluation.stress import average_views, stress
 from pipeline.evaluation.views import CORRUPTIONS, LEVELS, corrupted, nine_views
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from toy import write_photo
 
-from pipeline.evaluation import sheet
 from pipeline.evaluation.plots import GREEN, RED
-from pipeline.evaluation.sheet import answered
+from pipeline.evaluation.report import sheet
+from pipeline.evaluation.report.sheet import answered
 
 TRUTH = ["Apis mellifera", "Pieris $rapæ$", "Vanessa atalanta, the red admiral of gardens"]
 ANSWER = ["Apis mellifera", "Apis mellifera", "Vanessa atalanta, the red admiral of gardens"]

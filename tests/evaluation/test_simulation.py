@@ -15,7 +15,7 @@ from pipeline.config import Config, load_config, override
 from pipeline.dataset.manifest import read_manifest
 from pipeline.edge.errors import BundleError
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.simulation import monte_carlo
+from pipeline.evaluation.simulation.simulation import monte_carlo
 
 from .files import files, read
 

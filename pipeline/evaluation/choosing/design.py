@@ -17,8 +17,9 @@ from pipeline.dataset.plots import save
 from pipeline.dataset.windows import cache_names
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError, ModelError
-from pipeline.evaluation.choice import choose
-from pipeline.evaluation.design import (
+from pipeline.evaluation.choosing.choice import choose
+from pipeline.evaluation.choosing.learning import learn_rule, parts
+from pipeline.evaluation.choosing.search import (
     Order,
     StageModel,
     best_next,
@@ -29,10 +30,9 @@ from pipeline.evaluation.design import (
     perfect_routing,
     search,
 )  # fmt: skip
+from pipeline.evaluation.choosing.sweep import THRESHOLDS
 from pipeline.evaluation.experiment import part
-from pipeline.evaluation.learning import learn_rule, parts
 from pipeline.evaluation.predict import FILES, Predictions, check_same_photos, predict_stages
-from pipeline.evaluation.sweep import THRESHOLDS
 from pipeline.files import write_csv, write_json
 from pipeline.style import BLUE, GREEN, RED
 

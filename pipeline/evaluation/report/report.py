@@ -15,12 +15,14 @@ from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation import charts, facts, figures, plots, posthoc, results, scenarios
+from pipeline.evaluation import charts, plots, posthoc
 from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import supports
 from pipeline.evaluation.predict import Predictions, predict_stages
+from pipeline.evaluation.report import facts, figures, results
 from pipeline.evaluation.routing import Rules, route
 from pipeline.evaluation.run import evaluation_stamp, variant
+from pipeline.evaluation.simulation import scenarios
 from pipeline.evaluation.tables import Judged, confusion, judge, judge_cascade
 from pipeline.files import Stamp, read_json, run_once, sha256, write_csv, write_text
 from pipeline.pages import embedded, markdown, render

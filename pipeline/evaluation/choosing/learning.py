@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.edge.rule import Rule, features, probabilities
 from pipeline.errors import DataError
+from pipeline.evaluation.choosing.sweep import THRESHOLDS, Places, place, right_answers
 from pipeline.evaluation.predict import Predictions
-from pipeline.evaluation.sweep import THRESHOLDS, Places, place, right_answers
 
 
 def parts(tables: Sequence[Predictions], learn_share: float, seed: int) -> tuple[list[Predictions], list[Predictions]]:

@@ -15,11 +15,11 @@ from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import plots
 from pipeline.evaluation.experiment import basis, chosen, part, users_report
-from pipeline.evaluation.mixes import species_mix
-from pipeline.evaluation.monte_carlo import Day, runs_enough, simulate, storage, summary
 from pipeline.evaluation.predict import EVALUATED, Predictions, predict_file, predict_stages, predictions_file
 from pipeline.evaluation.routing import Rules
-from pipeline.evaluation.subjects import CASCADES, Subject, cascade_subject, model_subject
+from pipeline.evaluation.simulation.mixes import species_mix
+from pipeline.evaluation.simulation.monte_carlo import Day, runs_enough, simulate, storage, summary
+from pipeline.evaluation.simulation.subjects import CASCADES, Subject, cascade_subject, model_subject
 from pipeline.evaluation.tables import FORMAT_VERSION
 from pipeline.files import Stamp, read_json, run_once, safe_name, sha256, write_csv, write_json
 

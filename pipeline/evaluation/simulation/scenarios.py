@@ -12,11 +12,11 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.evaluation.metrics import headline
-from pipeline.evaluation.mixes import edit
-from pipeline.evaluation.monte_carlo import Day
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Rules, cascade_figures, route
 from pipeline.evaluation.scores import Ids
+from pipeline.evaluation.simulation.mixes import edit
+from pipeline.evaluation.simulation.monte_carlo import Day
 from pipeline.evaluation.tables import judge, judge_cascade
 from pipeline.labels import long_tail
 

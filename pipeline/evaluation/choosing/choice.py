@@ -9,11 +9,11 @@ import numpy as np
 
 from pipeline.edge.rule import Rule
 from pipeline.errors import LabelSpaceError
-from pipeline.evaluation.learning import learn_path, learn_rule, parts
+from pipeline.evaluation.choosing.learning import learn_path, learn_rule, parts
+from pipeline.evaluation.choosing.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
+from pipeline.evaluation.choosing.sweep import THRESHOLDS, Sweep, one_for_all, sweep
 from pipeline.evaluation.predict import Predictions, check_same_photos
-from pipeline.evaluation.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
 from pipeline.evaluation.routing import Rules
-from pipeline.evaluation.sweep import THRESHOLDS, Sweep, one_for_all, sweep
 from pipeline.sections import Route
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.edge.recipe import Geometry, Recipe
 from pipeline.edge.rule import Rule
+from pipeline.evaluation.choosing.sweep import THRESHOLDS, Sweep, place, right_answers, sweep_places
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import species_space, truth_ids
-from pipeline.evaluation.sweep import THRESHOLDS, Sweep, place, right_answers, sweep_places
 
 KEEP = 200  # beam width: orders of each length that are extended; short designs are searched exhaustively
 

@@ -1,0 +1,1 @@
+"""The report of an experiment: what it tells, its tables and pictures."""
