@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.verify import readable
-from pipeline.errors import ModelError, SomeFailed
+from pipeline.errors import ConfigError, ModelError, SomeFailed
 from pipeline.files import digest
 from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
@@ -52,6 +52,8 @@ def prune_models(config: Config, names: list[str], retrain: Retrain, last: bool,
     the pruned models (of the retrained ones if `last`); what is up to date is skipped. Writes pruning.csv and .json. One
     that fails stops no other; it is a row with its error, and SomeFailed is raised at the end (if all fail, the first's).
     """
+    if config.prune.ms and engine != LOCAL:
+        raise ConfigError("prune.ms times networks, and tasks beside one another slow each other; leave --engine out")
     manifest = learnt_manifest(config)
     names = names or [folder.name for folder in trained_models(config) if not read_card(folder).pruning]
     members = [(name, aim) for name in names for aim in aims(config)]

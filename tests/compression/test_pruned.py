@@ -22,7 +22,7 @@ from pipeline.compression.pruned import prune_models
 from pipeline.compression.run import quantize_models, trained_models
 from pipeline.config import Config
 from pipeline.edge.model import Model
-from pipeline.errors import ModelError, SomeFailed
+from pipeline.errors import ConfigError, ModelError, SomeFailed
 from pipeline.files import sha256
 from pipeline.models.checkpoint import load_model, read_card
 from pipeline.training.run import retrain
@@ -241,6 +241,11 @@ def test_the_table_of_ray_is_that_of_one_machine(make: Callable[..., Config], mo
         tables.append(pd.read_csv(config.output / "pruning.csv"))
         shutil.rmtree(config.models / "main_p50")
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_milliseconds_are_not_measured_beside_other_tasks(make: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match="prune.ms times networks"):
+        prune_models(make("prune.ms=5"), ["main"], never, False, Engine("ray"))
 
 
 def test_model_of_another_manifest_is_refused(make: Callable[..., Config]) -> None:
