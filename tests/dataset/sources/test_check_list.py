@@ -85,15 +85,15 @@ def test_page_one_that_is_not_there_is_an_error(base: str, server: Server, tmp_p
 def test_a_disk_that_takes_nothing_more_ends_it_and_the_same_call_goes_on(
     base: str, server: Server, tmp_path: Path, asking: Any, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    real, calls = Path.touch, []
+    real, calls = os.truncate, []
 
-    def refused(path: Path, *rest: Any, **more: Any) -> None:
+    def refused(path: Path, length: int) -> None:
         calls.append(path)
         if len(calls) == 2:
             raise OSError(error, os.strerror(error), str(path))
-        real(path, *rest, **more)
+        real(path, length)
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(os, "truncate", refused)
     with pytest.raises(OSError, match=os.strerror(error)):
         crawl(base, 104, tmp_path, asking())
     assert [path.name for path in tmp_path.iterdir()] == ["page_0001.html"]
