@@ -37,7 +37,7 @@ class Training:
     """One that is done in children, and what it leaves."""
 
     def __init__(self, config: Config) -> None:
-        self.config, self.places = config, (config.models, config.output / "packed")
+        self.config, self.places = config, (config.models, config.dataset_dir / "packed")
 
     def train(self) -> None:
         torch.set_num_threads(1)  # those of the parent are not there in a fork
