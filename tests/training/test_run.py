@@ -223,7 +223,10 @@ def test_training_ended_from_outside_is_continued_by_the_same_command(toy: Toy, 
     config = toy(*settings)
     overrides = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-c", INTERRUPTIBLE, "--config", str(tmp_path / "toy.yaml"), *overrides, "main"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    alike = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # another test may have changed those here
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, env=alike
+    ) as process:
         until = time.monotonic() + 100
         while not (config.models / "main" / "last.pt").is_file() and time.monotonic() < until:
             time.sleep(0.01)
