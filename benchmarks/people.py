@@ -140,7 +140,7 @@ def main() -> None:
             result["extras"] = {"load_average": os.getloadavg(), "installs": extras(package, folder)}
         if given.newcomer:
             result["newcomer"] = {"load_average": os.getloadavg(), "commands": newcomer(given.newcomer, folder)}
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 
