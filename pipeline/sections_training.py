@@ -153,6 +153,10 @@ class Training(Section):
     augment: Literal[
         "none", "light", "medium", "strong", "inception", "inat", "aggressive", "randaugment", "trivialaugment"
     ] = "medium"
+    augment_on: Literal["auto", "workers", "device"] = Field(
+        "auto",
+        description="who changes colours and erases: the data workers, or the training device, a batch at a time; auto: a GPU",
+    )
     erasing: float = Field(0.0, ge=0, le=1, description="probability that a rectangle of the photo is erased")
     mix: Mix = Mix()
     optimizer: Optimizer = Optimizer()

@@ -16,23 +16,34 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from pipeline.console import leave_interrupts
 from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode
-from pipeline.training.augment import augmentation
+from pipeline.training.augment import Augment, augmentation, separated
+from pipeline.training.batched import Step
 from pipeline.training.packed import Packed
 
 Item = tuple[int, int, int]
 
 
+class Example(NamedTuple):
+    """A photo (size, size, 3) uint8 RGB, its label, and what was drawn for the steps done on the device."""
+
+    photo: Tensor
+    label: int
+    drawn: Tensor
+
+
 class Batch(NamedTuple):
-    """Photos (n, size, size, 3) uint8 RGB, labels (n,), and the reasons of photos that were left out."""
+    """Photos (n, size, size, 3) uint8 RGB, labels (n,), draws (n, k) for the steps done on the device, and the reasons of
+    photos that were left out."""
 
     photos: Tensor
     labels: Tensor
+    drawn: Tensor
     unreadable: list[str]
 
 
-class Photos(Dataset[tuple[Tensor, int] | str]):
-    """Item (epoch, index, times this photo came before in this epoch) is a photo as uint8 (size, size, 3), RGB, and its
-    label; or, of a photo that cannot be read, the reason."""
+class Photos(Dataset[Example | str]):
+    """Item (epoch, index, times this photo came before in this epoch) is an example; or, of a photo that cannot be read,
+    the reason. batched: what a batch can do at once is left to the device, as `steps`."""
 
     def __init__(
         self,
@@ -43,14 +54,19 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
         seed: int,
         erasing: float = 0.0,
         packed: Packed | None = None,
+        batched: bool = False,
     ) -> None:
         self.paths, self.labels, self.recipe, self.seed, self.packed = paths, labels, recipe, seed, packed
-        self.augment = augmentation(strength, recipe, erasing)
+        self.augment: Augment
+        self.steps: list[Step]
+        self.augment, self.steps = (
+            separated(strength, recipe, erasing) if batched else (augmentation(strength, recipe, erasing), [])
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: Item) -> tuple[Tensor, int] | str:
+    def __getitem__(self, item: Item) -> Example | str:
         epoch, index, again = item
         try:
             photo = self.photo(index)
@@ -60,7 +76,9 @@ class Photos(Dataset[tuple[Tensor, int] | str]):
             # the CPU's generator alone: torch.manual_seed would seed the GPU's too, which nothing puts back
             torch.default_generator.manual_seed(mix(self.seed, epoch, index, *([again] if again else [])))
             varied = self.augment(photo)
-        return torch.from_numpy(np.array(varied)), int(self.labels[index])
+            drawn = [step.draw() for step in self.steps]
+        pixels = torch.from_numpy(np.array(varied))
+        return Example(pixels, int(self.labels[index]), torch.cat(drawn) if drawn else torch.empty(0))
 
     def photo(self, index: int) -> Image.Image:
         """The photo, upright; raises UnreadableImage."""
@@ -124,12 +142,14 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def collate(items: Sequence[tuple[Tensor, int] | str]) -> Batch:
+def collate(items: Sequence[Example | str]) -> Batch:
     """The readable photos, if any."""
     read = [item for item in items if not isinstance(item, str)]
-    photos = torch.stack([photo for photo, _ in read]) if read else torch.empty(0)
     unreadable = [item for item in items if isinstance(item, str)]
-    return Batch(photos, torch.tensor([label for _, label in read], dtype=torch.int64), unreadable)
+    if not read:
+        return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0), unreadable)
+    photos, labels, drawn = zip(*read, strict=True)
+    return Batch(torch.stack(photos), torch.tensor(labels), torch.stack(drawn), unreadable)
 
 
 def _begin(worker: int) -> None:

@@ -23,6 +23,7 @@ from pipeline.models.deployable import Deployable
 from pipeline.sections_training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
+from pipeline.training.batched import Step, varied
 from pipeline.training.data import Batch
 from pipeline.training.freezing import train_mode
 from pipeline.training.losses import Criterion, distillation
@@ -43,7 +44,8 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Learner:
-    """Everything needed to train on a batch; `parallel` is the model wrapped for all processes."""
+    """Everything needed to train on a batch; `parallel` is the model wrapped for all processes; `steps`: of the augmentation
+    that the device does."""
 
     name: str
     labels: int
@@ -53,6 +55,7 @@ class Learner:
     optimisation: Optimisation
     criterion: Criterion
     teachers: Sequence[Teacher]
+    steps: Sequence[Step]
     average: Average | None
     device: torch.device
 
@@ -69,7 +72,8 @@ def one_epoch(
     for i, batch in enumerate(progress(batches, len(batches), title)):
         unreadable |= set(batch.unreadable)
         check_unreadable(unreadable, photos, whole=not len(batch.labels))
-        shown, labels = batch.photos.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        seen, labels, drawn = (part.to(device, non_blocking=True) for part in batch[:3])
+        shown = varied(seen, drawn, learner.steps)
         rate, is_step = optimisation.rate, optimisation.is_step(i)
         with nullcontext() if is_step or distributed.world() == 1 else learner.parallel.no_sync():  # type: ignore[operator]
             loss, logits = _loss(learner, shown, labels, epoch)
@@ -84,10 +88,10 @@ def one_epoch(
                 learner.average.update(learner.model.network)
         right = float((logits.argmax(1) == labels).sum())
         sums += torch.tensor([float(loss.detach()) * len(labels), right, len(labels)], dtype=torch.float64)
-    loss_sum, correct, seen = distributed.total(sums.to(device)).tolist()
+    loss_sum, correct, count = distributed.total(sums.to(device)).tolist()
     unreadable = set().union(*distributed.gathered(unreadable))
     check_unreadable(unreadable, photos)
-    return {"train_loss": loss_sum / seen, "train_acc": correct / seen, "lr": rate}, unreadable
+    return {"train_loss": loss_sum / count, "train_acc": correct / count, "lr": rate}, unreadable
 
 
 def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
@@ -148,7 +152,7 @@ def evaluate(
     model.eval()
     loss, among, truth, answers, unreadable = 0.0, 0, [], [], set[str]()
     with torch.inference_mode():
-        for shown, wanted, reasons in batches:
+        for shown, wanted, _, reasons in batches:
             unreadable |= set(reasons)
             if not len(wanted):
                 continue

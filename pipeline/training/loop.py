@@ -23,6 +23,7 @@ from pipeline.models.registry import head
 from pipeline.sections_training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
+from pipeline.training.batched import Step
 from pipeline.training.data import EpochOrder, Photos, loader, mix, sampling_weights
 from pipeline.training.epoch import Learner, Teacher, check_finite, evaluate, one_epoch
 from pipeline.training.freezing import freeze
@@ -54,7 +55,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         )
     )
     with out_of_memory(settings):
-        learner, judged = _learner(network, card, settings, len(batches), counts, teachers, device)
+        learner, judged = _learner(network, card, settings, len(batches), counts, teachers, train_set.steps, device)
     network, optimisation, average = learner.model.network, learner.optimisation, learner.average
     classifier, learnable = head(network), {name for name, p in network.named_parameters() if p.requires_grad}
     state = load_last(folder / "last.pt", network, optimisation, average, card)
@@ -92,7 +93,7 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
 
 
 def _learner(network: nn.Module, card: ModelCard, settings: Training, batches: int, counts: NDArray[np.int64],
-             teachers: Sequence[Teacher], device: torch.device) -> tuple[Learner, Deployable]:  # fmt: skip
+             teachers: Sequence[Teacher], steps: Sequence[Step], device: torch.device) -> tuple[Learner, Deployable]:  # fmt: skip
     """The trained model, and the one that is evaluated and stored: the same, or its weight average."""
     network = distributed.synchronised(network)
     model = Deployable(network, card.recipe).to(device)
@@ -102,7 +103,7 @@ def _learner(network: nn.Module, card: ModelCard, settings: Training, batches: i
     learner = Learner(
         card.name, len(card.labels), model, model, settings,
         Optimisation(network, head(network), settings, batches, device.type), criterion(settings, counts, device),
-        [replace(t, model=t.model.to(device).eval(), fold=t.fold.to(device)) for t in teachers], average, device,
+        [replace(t, model=t.model.to(device).eval(), fold=t.fold.to(device)) for t in teachers], steps, average, device,
     )  # fmt: skip
     return learner, Deployable(average.network, card.recipe).to(device) if average else model
 

@@ -208,7 +208,8 @@ def _photos(config: Config, manifest: Manifest, split: str, card: ModelCard, set
         return Photos(paths, labels, card.recipe, "none", card.seed, packed=packed)
     side = settings.packed
     packed = _packed(config, manifest, split, paths, card.recipe.decode_side, side) if side else None
-    return Photos(paths, labels, card.recipe, settings.augment, card.seed, settings.erasing, packed)
+    batched = settings.augment_on == "device" or (settings.augment_on == "auto" and torch.cuda.is_available())
+    return Photos(paths, labels, card.recipe, settings.augment, card.seed, settings.erasing, packed, batched)
 
 
 def _packed(config: Config, manifest: Manifest, split: str, paths: list[Path], decode_side: int, side: int) -> Packed:

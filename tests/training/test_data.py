@@ -77,7 +77,7 @@ def test_photos_differ_by_epoch_and_seed_and_place(paths: list[Path], tmp_path: 
     twin = Path(shutil.copy(paths[0], tmp_path / "twin.jpg"))
     data = photos([paths[0], twin])
     varied = [data[0, 0, 0], data[1, 0, 0], data[0, 1, 0], data[0, 0, 1], photos([paths[0]], seed=4)[0, 0, 0]]
-    assert len({photo.numpy().tobytes() for photo, _ in varied}) == 5
+    assert len({photo.numpy().tobytes() for photo, *_ in varied}) == 5
 
 
 def test_dropouts_generator_is_left_alone(paths: list[Path]) -> None:
@@ -87,7 +87,7 @@ def test_dropouts_generator_is_left_alone(paths: list[Path]) -> None:
 
 
 def test_photos_to_choose_by_are_what_the_device_sees(paths: list[Path]) -> None:
-    photo, label = photos(paths, "none")[5, 2, 0]
+    photo, label, _ = photos(paths, "none")[5, 2, 0]
     assert np.array_equal(photo.numpy(), preprocess(decode(paths[2], RECIPE.decode_side), RECIPE))
     assert label == 2
 
