@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -152,8 +154,16 @@ def collate(items: Sequence[Example | str]) -> Batch:
     return Batch(torch.stack(photos), torch.tensor(labels), torch.stack(drawn), unreadable)
 
 
-def _begin(worker: int) -> None:
+def begin_worker(worker: int) -> None:
+    """To begin a data worker with: Ctrl-C is left to the training, and so is what that cuts off in the middle."""
     leave_interrupts()
+    sys.excepthook = _told
+
+
+def _told(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Show an error of a worker's thread that hands photos over, unless the training has ended and closed its side."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def loader(
@@ -167,7 +177,7 @@ def loader(
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_begin,
+        worker_init_fn=begin_worker,
         pin_memory=torch.cuda.is_available(),
         generator=quiet,
     )

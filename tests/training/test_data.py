@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.training.data import EpochOrder, Photos, Shares, loader, mix, sampling_weights
 
 RECIPE = Recipe(size=32, decode_side=64)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +195,12 @@ def test_every_process_gets_as_many_batches_of_two_photos_at_least(photos: int, 
     assert min(len(part) for one in shares for part in one) >= 2
     indexes = [index for one in shares for part in one for _, index, _ in part]
     assert len(indexes) == len(set(indexes)) > photos - 2 * processes
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [("EOFError()", False), ("ConnectionResetError()", False), ("OSError()", True)]
+)
+def test_a_data_worker_is_silent_where_the_training_has_left_it(error: str, told: bool) -> None:
+    code = f"from pipeline.training.data import begin_worker; begin_worker(0); raise {error}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ("Traceback" in done.stderr) == told
