@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pipeline.config import Config
 from pipeline.console import log
 from pipeline.dataset.manifest import Manifest, learnt_manifest
 from pipeline.dataset.stages.test_sets import FOLDER as TEST_SETS
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, did_you_mean
 from pipeline.evaluation import charts, plots, posthoc
 from pipeline.evaluation.experiment import basis, chosen, part
 from pipeline.evaluation.metrics import supports
@@ -129,9 +128,8 @@ def named_curves(named: list[str], last: str, systems: dict[str, Judged], path: 
     """charts.curves of the last stage; a name that is none of its labels is a ConfigError, one without photos is told."""
     judged = systems[last]
     if foreign := [name for name in named if name not in judged.labels.names]:
-        near = get_close_matches(foreign[0], judged.labels.names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"report.curves: {last} does not know {foreign[0]!r}{hint}")
+        hint = did_you_mean(foreign[0], judged.labels.names, "its labels are in its model.json")
+        raise ConfigError(f"report.curves: {last} does not know {foreign[0]!r}; {hint}")
     found = charts.curves(judged, path, named)
     if absent := [name for name in named if name not in found["species"].tolist()]:
         log.warning("report    no curve of %s: no test photo is of it", ", ".join(absent))
