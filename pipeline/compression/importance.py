@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -45,15 +46,12 @@ def alive(network: nn.Module, photos: Tensor, dead_below: float) -> dict[nn.Modu
         loud = (inputs[0].abs() > dead_below).float().movedim(channels, 0).flatten(1)
         counts.setdefault(module, []).append(loud.mean(1) * len(inputs[0]))
 
-    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    hooks = [module.register_forward_pre_hook(look) for module in layers]
-    try:
-        with torch.no_grad():
-            for batch in torch.split(photos, BATCH):
-                network.eval()(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                hooks.enter_context(module.register_forward_pre_hook(look))
+        for batch in torch.split(photos, BATCH):
+            network.eval()(batch)
     batches = -(-len(photos) // BATCH)  # a layer called k times per forward pass adds k entries per batch
     return {module: torch.stack(found).sum(0) / len(photos) * batches / len(found) for module, found in counts.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -43,16 +43,11 @@ def outputs(model: Deployable, size: int) -> list[tuple[str, nn.Module, tuple[in
         if isinstance(output, Tensor):
             seen.append((name, module, tuple(output.shape)))
 
-    handles = [
-        module.register_forward_hook(lambda module, _, output, name=name: watch(name, module, output))
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, size, size, 3))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            hook = module.register_forward_hook(lambda module, _, output, name=name: watch(name, module, output))
+            hooks.enter_context(hook)
+        model(torch.zeros(1, size, size, 3))
     return seen
 
 
@@ -99,11 +94,8 @@ def seeded(seed: int) -> Iterator[None]:
 def watched(model: Deployable, layer: str) -> Iterator[list[Tensor]]:
     """A list to which each pass through the model adds what one layer gives."""
     seen: list[Tensor] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
+    with model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output)):
         yield seen
-    finally:
-        handle.remove()
 
 
 def _tokens(shape: tuple[int, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -53,16 +54,11 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             last[output.shape[2], output.shape[3]] = name, output[0]
 
-    hooks = [
-        module.register_forward_hook(lambda _module, _input, output, name=name: keep(name, output))
-        for name, module in model.network.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model.eval()(torch.from_numpy(pixels.copy())[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.network.named_modules():
+            hook = module.register_forward_hook(lambda _module, _input, output, name=name: keep(name, output))
+            hooks.enter_context(hook)
+        model.eval()(torch.from_numpy(pixels.copy())[None])
     return {name: last[size][1].numpy() for size in sorted(last, reverse=True) for name in [last[size][0]]}
 
 

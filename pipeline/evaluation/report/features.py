@@ -75,16 +75,14 @@ def embed(model: Deployable, recipe: Recipe, files: Sequence[Path]) -> NDArray[n
     """The input of the network's classifier for each photo, (photos, features)."""
     found: list[NDArray[np.float32]] = []
     classifier = model.network.get_submodule(head(model.network)[0].removesuffix("."))
-    hook = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0].flatten().numpy()))
-    try:
+    watching = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0].flatten().numpy()))
+    with watching, torch.no_grad():
         for file in progress(files, len(files), "features"):
-            pixels = preprocess(decode(file, recipe.decode_side), recipe)
-            with torch.no_grad():
-                model.eval()(torch.from_numpy(pixels.copy())[None])
-    except UnreadableImage as error:
-        raise DataError(f"{file}: {error}") from error
-    finally:
-        hook.remove()
+            try:
+                pixels = preprocess(decode(file, recipe.decode_side), recipe)
+            except UnreadableImage as error:
+                raise DataError(f"{file}: {error}") from error
+            model.eval()(torch.from_numpy(pixels.copy())[None])
     return np.stack(found)
 
 
