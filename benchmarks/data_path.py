@@ -76,11 +76,11 @@ def on_device(photos: Photos, device: torch.device, repeats: int) -> float | Non
     if not photos.steps:
         return None
     batch = collate([photos[0, i, 0] for i in range(BATCH)])
-    shown, drawn = batch.photos.to(device), batch.drawn.to(device)
+    shown = batch.photos.to(device)
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        varied(shown, drawn, photos.steps)
+        varied(shown, batch.drawn, photos.steps)
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(1000 * (time.perf_counter() - start))

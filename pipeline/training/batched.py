@@ -36,7 +36,7 @@ class Step(Protocol):
         """One photo's numbers, from torch's generator, in the order in which a call draws them."""
 
     def apply(self, planes: Tensor, drawn: Tensor) -> Tensor:
-        """Photos (n, 3, height, width) from 0 to 1, changed by their numbers (n, numbers)."""
+        """Photos (n, 3, height, width) from 0 to 1, changed by their numbers (n, numbers), which are in the CPU's memory."""
 
 
 class Colours:
@@ -61,10 +61,13 @@ class Colours:
         return torch.cat([drawn["fn_idx"].float(), torch.tensor(given)])
 
     def apply(self, planes: Tensor, drawn: Tensor) -> Tensor:
-        order, factors = drawn[:, :4, None, None, None], drawn[:, 4:, None, None, None]
+        planes, order, factors = planes.clone(), drawn[:, :4], drawn[:, 4:]
+        needed = factors != torch.tensor(list(UNCHANGED.values()))
         for turn in range(4):
             for kind, change in enumerate((_brightness, _contrast, _saturation, _hue)):
-                planes = torch.where(order[:, turn] == kind, change(planes, factors[:, kind]), planes)
+                chosen = ((order[:, turn] == kind) & needed[:, kind]).nonzero()[:, 0]
+                factor = factors[chosen, kind].view(-1, 1, 1, 1).to(planes.device)
+                planes[chosen] = change(planes[chosen], factor)
         return planes
 
 
@@ -88,7 +91,7 @@ class Erasing:
         return torch.zeros(4) if drawn["v"] is None else torch.tensor([float(drawn[key]) for key in "ijhw"])
 
     def apply(self, planes: Tensor, drawn: Tensor) -> Tensor:
-        top, left, height, width = (number[:, None] for number in drawn.unbind(1))
+        top, left, height, width = (number[:, None] for number in drawn.to(planes.device).unbind(1))
         along = torch.arange(self.size, device=planes.device)[None]
         rows, columns = (along >= top) & (along < top + height), (along >= left) & (along < left + width)
         inside = (rows[:, :, None] & columns[:, None])[:, None]
@@ -96,7 +99,7 @@ class Erasing:
 
 
 def varied(photos: Tensor, drawn: Tensor, steps: Sequence[Step]) -> Tensor:
-    """Photos (n, size, size, 3) uint8, changed by the steps; drawn (n, k): the numbers of all steps beside one another."""
+    """Photos (n, size, size, 3) uint8, changed by the steps; drawn (n, k), on the CPU: the numbers of all steps, side by side."""
     if not steps or not len(photos):
         return photos
     planes = photos.permute(0, 3, 1, 2).float() / 255

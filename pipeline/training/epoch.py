@@ -72,8 +72,8 @@ def one_epoch(
     for i, batch in enumerate(progress(batches, len(batches), title)):
         unreadable |= set(batch.unreadable)
         check_unreadable(unreadable, photos, whole=not len(batch.labels))
-        seen, labels, drawn = (part.to(device, non_blocking=True) for part in batch[:3])
-        shown = varied(seen, drawn, learner.steps)
+        seen, labels = batch.photos.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        shown = varied(seen, batch.drawn, learner.steps)
         rate, is_step = optimisation.rate, optimisation.is_step(i)
         with nullcontext() if is_step or distributed.world() == 1 else learner.parallel.no_sync():  # type: ignore[operator]
             loss, logits = _loss(learner, shown, labels, epoch)
