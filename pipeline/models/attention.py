@@ -51,6 +51,7 @@ class AttentiveResNet(ResNet):  # type: ignore[misc]
     def __init__(self, num_classes: int, drop_rate: float = 0.6, hidden: Sequence[int] = (1024, 512, 256)) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3], num_classes)
         channels = 512 * Bottleneck.expansion
+        delattr(self, "fc")  # and again below, after the attention: the last parameters are the classifier's
         self.attention = ChannelAttention(channels)
         self.fc = nn.Sequential(*_deep(channels, hidden, num_classes, drop_rate))
 

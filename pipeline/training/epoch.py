@@ -101,16 +101,17 @@ def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple
     half = torch.float16 if settings.precision == "fp16" else torch.bfloat16
     with torch.autocast(device.type, half, enabled=uses_half(settings.precision, device)):
         answer = learner.parallel(shown)
-        logits, *auxiliary = [part.float() for part in ([answer] if isinstance(answer, Tensor) else answer)]
-        loss = learner.criterion(logits, target)
         if learner.teachers:
             with torch.inference_mode():
                 theirs = [teacher.model(_resized(shown, teacher.size)).float() for teacher in learner.teachers]
-            taught = [(logit.clone(), teacher.fold) for logit, teacher in zip(theirs, learner.teachers, strict=True)]
-            soft = distillation(logits, taught, settings.distill.temperature)
-            loss = (1 - settings.distill.weight) * loss + settings.distill.weight * soft
-        for part in auxiliary:
-            loss = loss + AUXILIARY * learner.criterion(part, target)
+    logits, *auxiliary = [part.float() for part in ([answer] if isinstance(answer, Tensor) else answer)]
+    loss = learner.criterion(logits, target)
+    if learner.teachers:
+        taught = [(logit.clone(), teacher.fold) for logit, teacher in zip(theirs, learner.teachers, strict=True)]
+        soft = distillation(logits, taught, settings.distill.temperature)
+        loss = (1 - settings.distill.weight) * loss + settings.distill.weight * soft
+    for part in auxiliary:
+        loss = loss + AUXILIARY * learner.criterion(part, target)
     return loss, logits
 
 

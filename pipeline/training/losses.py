@@ -15,6 +15,7 @@ from pipeline.labels import OTHER, LabelSpace, translate
 from pipeline.sections_training import Training
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
+SURE = 1e-6  # focal loss: below it a power under 1 has no finite slope
 
 
 def class_weights(counts: NDArray[np.int64], kind: str) -> Tensor | None:
@@ -38,7 +39,7 @@ def criterion(settings: Training, counts: NDArray[np.int64], device: torch.devic
     if loss.name == "focal":
         return lambda logits, labels: focal(logits, labels, loss.gamma, loss.alpha, smoothing, weights)
     if loss.name == "logit_adjustment":
-        prior = log_prior(counts).to(device) * loss.tau
+        prior = log_prior(counts, settings.sampler).to(device) * loss.tau
         return lambda logits, labels: cross_entropy(logits + prior, labels, weights, smoothing)
     return lambda logits, labels: cross_entropy(logits, labels, weights, smoothing)
 
@@ -51,13 +52,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smooth
     return whole / (labels * weights).sum()
 
 
-def log_prior(counts: NDArray[np.int64]) -> Tensor:
-    """Logarithm of each label's share of the photos; a label without photos counts as having one.
+def log_prior(counts: NDArray[np.int64], sampler: str = "uniform") -> Tensor:
+    """Logarithm of each label's share of the photos that the sampler draws; a label without photos counts as having one.
 
     Added to the logits while training, so that they need not carry it (Menon et al., "Long-tail learning via logit
     adjustment", 2021; with tau 1 the Balanced Softmax of Ren et al., 2020).
     """
-    known = np.maximum(counts, 1)
+    known = np.maximum(counts, 1) ** {"uniform": 1.0, "square_root": 0.5, "balanced": 0.0}[sampler]
     return torch.tensor(np.log(known / known.sum()), dtype=torch.float32)
 
 
@@ -70,7 +71,7 @@ def focal(
     """
     log_p = functional.log_softmax(logits, dim=1)
     smoothed = -(1 - smoothing) * log_p - smoothing * log_p.mean(1, keepdim=True)
-    per_label = alpha * (1 - log_p.exp()) ** gamma * smoothed
+    per_label = alpha * (1 - log_p.exp()).clamp_min(SURE) ** gamma * smoothed
     target = labels if labels.ndim == 2 else functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
     if weights is not None:
         target = target * weights

@@ -48,3 +48,10 @@ def test_unknown_argument_is_refused_by_name() -> None:
         ModelError, match=r"resnet50_attention takes drop_rate and hidden, but the config gives \['width'\]"
     ):
         build("resnet50_attention", 3, {"width": 2})
+
+
+def test_the_last_parameters_are_the_classifiers() -> None:
+    names = [name for name, _ in build("resnet50_attention", 5, {}, False).named_parameters()]
+    assert names[-1].startswith("fc.")
+    assert names[-1].endswith(".bias")
+    assert [name.partition(".")[0] for name in names].index("attention") < names.index("fc.1.weight")

@@ -176,3 +176,22 @@ def test_several_teachers_teach_their_mean() -> None:
     mean = (functional.softmax(sure, 1) @ fold + functional.softmax(unsure, 1) @ fold) / 2
     expected = functional.kl_div(functional.log_softmax(ours, 1), mean, reduction="batchmean")
     torch.testing.assert_close(distillation(ours, [(sure, fold), (unsure, fold)], 1.0), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_of_a_photo_beyond_doubt_has_a_finite_gradient(gamma: float) -> None:
+    logits = torch.tensor([[40.0, 0.0, 0.0]], requires_grad=True)
+    chosen = settings(loss={"name": "focal", "gamma": gamma}, label_smoothing=0.0)
+    loss = criterion(chosen, np.array([5, 3, 2]), torch.device("cpu"))(logits, torch.tensor([0]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(("sampler", "like"), [("balanced", [1, 1, 1]), ("square_root", [10, 5, 1])])
+def test_logit_adjustment_knows_what_the_sampler_draws(sampler: str, like: list[int]) -> None:
+    counts, logits, labels = np.array([100, 25, 1]), torch.randn(4, 3), torch.tensor([0, 1, 2, 2])
+    adjusted = {"name": "logit_adjustment"}
+    drawn = criterion(settings(loss=adjusted, sampler=sampler), counts, torch.device("cpu"))
+    plain = criterion(settings(loss=adjusted), np.array(like), torch.device("cpu"))
+    assert torch.allclose(drawn(logits, labels), plain(logits, labels))
