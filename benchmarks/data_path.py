@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
+from benchmarks.training import some_photos
 from pipeline.edge.recipe import Recipe
 from pipeline.files import write_json
 from pipeline.models.checkpoint import versions
@@ -36,8 +37,7 @@ def main() -> None:
     arguments.add_argument("--number", type=int, default=512, help="photos (default 512)")
     arguments.add_argument("--repeats", type=int, default=5, help="the median counts (default 5)")
     given = arguments.parse_args()
-    found = sorted(given.photos.rglob("*.jpg"))
-    paths = found[:: max(1, len(found) // given.number)][: given.number]
+    paths = some_photos(given)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     recipe, labels = Recipe(size=given.size), np.zeros(len(paths), np.int64)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.config import Config, override
 from pipeline.console import configuration, parser, run
 from pipeline.dataset.manifest import learnt_manifest
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, safe_name, write_json
 from pipeline.models.checkpoint import finished_model, versions
 from pipeline.models.deployable import Deployable
 from pipeline.training.data import EpochOrder, Photos, loader
@@ -78,8 +78,10 @@ def member(config: Config, name: str, role: str, settings: Settings, seed: int) 
         f"{role}.{key}": str(value) if isinstance(value, Path) else value
         for key, value in {**settings, "seed": seed}.items()
     }
-    experiment = f"ingredients {name} {seed}".replace(",", "").replace(" ", "_")
-    return override(config, {"experiment": experiment, "paths.dataset_dir": str(config.dataset_dir), **own})
+    return override(
+        config,
+        {"experiment": safe_name(f"ingredients {name} {seed}"), "paths.dataset_dir": str(config.dataset_dir), **own},
+    )
 
 
 def judged(config: Config, role: str) -> dict[str, Any]:
@@ -99,14 +101,13 @@ def judged(config: Config, role: str) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Markdown: mean and standard deviation over the seeds."""
-    lines = ["| arm | seeds | accuracy | macro F1 | F1 of head / middle / tail |", "| --- | --- | --- | --- | --- |"]
+    """Markdown: mean and standard deviation over the seeds, and the median minutes of a training."""
+    lines = ["| | seeds | accuracy | macro F1 | F1 of head / middle / tail | minutes |", "| --- " * 6 + "|"]
     for name, arm in found.items():
         rows = pd.DataFrame(arm["seeds"].values())
-        parts = [f"{rows[key].mean():.3f}" if key in rows else "" for key in FIGURES[2:]]
-        lines.append(
-            f"| {name} | {len(rows)} | {spread(rows['acc'])} | {spread(rows['macro_f1'])} | {' / '.join(parts)} |"
-        )
+        parts = " / ".join(f"{rows[key].mean():.3f}" for key in FIGURES[2:] if key in rows)
+        figures = f"{spread(rows['acc'])} | {spread(rows['macro_f1'])} | {parts} | {rows['seconds'].median() / 60:.1f}"
+        lines.append(f"| {name} | {len(rows)} | {figures} |")
     return "\n".join(lines)
 
 
