@@ -38,7 +38,7 @@ def separated(strength: str, recipe: Recipe, erasing: float = 0.0) -> tuple[Augm
     """
     steps = _all(strength, recipe, erasing)
     batched: list[Step] = [step for step in steps if isinstance(step, Colours | Erasing)]
-    return _composed([step for step in steps if step not in batched]), batched
+    return _composed([step for step in steps if not isinstance(step, Colours | Erasing)]), batched
 
 
 def _all(strength: str, recipe: Recipe, erasing: float) -> list[Augment]:
@@ -48,7 +48,7 @@ def _all(strength: str, recipe: Recipe, erasing: float) -> list[Augment]:
 
 
 def _composed(steps: list[Augment]) -> Augment:
-    whole: Augment = v2.Compose(steps) if len(steps) > 1 else steps[0]
+    whole: Augment = v2.Compose(steps)
     return whole
 
 
@@ -84,7 +84,6 @@ def _erased(probability: float, share: tuple[float, float], recipe: Recipe) -> E
     return Erasing(probability, share, [round(255 * channel) for channel in recipe.mean], recipe.size)
 
 
-def _plain(
-    recipe: Recipe, photo: Image.Image
-) -> Image.Image:  # no closure: it is pickled where processes are not forked
+# no closure: it is pickled for data workers where processes are not forked
+def _plain(recipe: Recipe, photo: Image.Image) -> Image.Image:
     return Image.fromarray(preprocess(photo, recipe))

@@ -23,6 +23,11 @@ from pipeline.training.batched import Step
 from pipeline.training.packed import Packed
 
 Item = tuple[int, int, int]
+DRAWN = {
+    "uniform": 1.0,
+    "square_root": 0.5,
+    "balanced": 0.0,
+}  # by sampler: a label is drawn as its photos to this power
 
 
 class Example(NamedTuple):
@@ -117,8 +122,7 @@ def sampling_weights(labels: NDArray[np.int64], kind: str) -> NDArray[np.float64
     (Mahajan et al., "Exploring the Limits of Weakly Supervised Pretraining", 2018), "uniform" needs none."""
     if kind == "uniform":
         return None
-    power = {"balanced": -1.0, "square_root": -0.5}[kind]
-    weights: NDArray[np.float64] = np.bincount(labels)[labels].astype(np.float64) ** power
+    weights: NDArray[np.float64] = np.bincount(labels)[labels].astype(np.float64) ** (DRAWN[kind] - 1)
     return weights
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from pipeline.errors import LabelSpaceError
 from pipeline.labels import OTHER, LabelSpace, translate
 from pipeline.sections_training import Training
+from pipeline.training.data import DRAWN
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 SURE = 1e-6  # focal loss: below it a power under 1 has no finite slope
@@ -58,7 +59,7 @@ def log_prior(counts: NDArray[np.int64], sampler: str = "uniform") -> Tensor:
     Added to the logits while training, so that they need not carry it (Menon et al., "Long-tail learning via logit
     adjustment", 2021; with tau 1 the Balanced Softmax of Ren et al., 2020).
     """
-    known = np.maximum(counts, 1) ** {"uniform": 1.0, "square_root": 0.5, "balanced": 0.0}[sampler]
+    known = np.maximum(counts, 1) ** DRAWN[sampler]
     return torch.tensor(np.log(known / known.sum()), dtype=torch.float32)
 
 
