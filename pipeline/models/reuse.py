@@ -28,6 +28,14 @@ def reuse(network: nn.Module, architecture: str, labels: LabelSpace, folder: Pat
     state = foreign.state_dict()
     classifier = head(network)
     load_backbone(network, state, classifier, str(folder))
+    own, given = (
+        {name: list(tensor.shape) for name, tensor in whole.items() if name.startswith(classifier)}
+        for whole in (network.state_dict(), state)
+    )
+    if own.keys() != given.keys() or any(
+        given[name] not in (shape, [len(card.labels), *shape[1:]]) for name, shape in own.items()
+    ):
+        raise ModelError(f"{folder} has a classifier of other layers; give the same arguments: {card.arguments}")
     shared = [name for name in labels.names if name in card.labels.names]
     if labels != card.labels:
         shared = [name for name in shared if name != OTHER]

@@ -56,6 +56,16 @@ def test_inner_layers_of_a_deep_classifier_come_along(tmp_path: Path) -> None:
     assert torch.equal(ours["fc.9.weight"][0], theirs["fc.9.weight"][2])
 
 
+@pytest.mark.parametrize("hidden", [[], [4], [5, 3], [4, 5]])
+def test_another_deep_classifier_is_refused(hidden: list[int], tmp_path: Path) -> None:
+    arguments = {"hidden": [4, 3]}
+    card = replace(CARD, architecture="resnet50_attention", arguments=arguments)
+    save_model(tmp_path / "deep", build("resnet50_attention", 4, arguments), card)
+    network = build("resnet50_attention", 4, {"hidden": hidden})
+    with pytest.raises(ModelError, match=r"deep has a classifier of other layers; give the same arguments: .*\[4, 3\]"):
+        reuse(network, "resnet50_attention", FOREIGN, tmp_path / "deep")
+
+
 def test_other_architecture_and_unfinished_training_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="is a test_resnet, not a test_convnext; give weights of the same"):
         reuse(build("test_convnext", 4), "test_convnext", FOREIGN, folder)
