@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -65,13 +65,15 @@ class Optimisation:
 
 def groups(network: nn.Module, head: tuple[str, ...], settings: Training) -> list[dict[str, Any]]:
     """Parameters by their learning rate and weight decay; none decays biases and normalisation (He et al., "Bag of
-    Tricks", 2019). Where several lr_factors fit a name, the last one counts."""
+    Tricks", 2019) and what timm's network excepts itself, like positions. Where several lr_factors fit a name, the last one
+    counts."""
+    excepted: Collection[str] = getattr(network, "no_weight_decay", tuple)()
     found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             fitting = [f for prefix, f in settings.optimizer.lr_factors.items() if begins(name, [prefix], head)]
             factor = fitting[-1] if fitting else 1.0
-            found.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+            found.setdefault((factor, parameter.ndim > 1 and name not in excepted), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": settings.lr * factor}
         for (factor, decays), parameters in found.items()

@@ -28,6 +28,12 @@ class Schedule:
             self.scheduler: Any = maker(optimizer, **{**defaults, **settings.schedule.arguments})
         except (TypeError, ValueError) as error:
             raise ModelError(f"schedule {self.name} does not take {settings.schedule.arguments}: {error}") from error
+        steps = settings.epochs * per_epoch
+        if getattr(self.scheduler, "total_steps", steps) < steps:
+            raise ModelError(
+                f"schedule {self.name} ends after {self.scheduler.total_steps} steps, the training after {steps}; leave "
+                "total_steps out"
+            )
 
     def after_step(self, epoch: int, steps: int) -> None:
         """Call after each of the optimizer's steps; `steps` of this epoch are done."""
@@ -48,6 +54,7 @@ def _known(optimizer: Optimizer, settings: Training, per_epoch: int) -> dict[str
     """Each schedule's class and default arguments."""
     epochs, steps = settings.epochs, settings.epochs * per_epoch
     warmup = math.ceil(settings.warmup_epochs * per_epoch)
+    rise = max(1, min(2 * per_epoch, steps // 2))  # two epochs (Smith, "Cyclical Learning Rates", 2017)
     rates = [group["lr"] for group in optimizer.param_groups]
     return {
         "warmup_cosine": (lr_scheduler.LambdaLR, {"lr_lambda": lambda step: warmup_cosine(step, steps, warmup)}),
@@ -58,7 +65,7 @@ def _known(optimizer: Optimizer, settings: Training, per_epoch: int) -> dict[str
         "warm_restarts": (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": epochs}),
         "cyclic": (
             lr_scheduler.CyclicLR,
-            {"base_lr": [rate / 10 for rate in rates], "max_lr": rates, "cycle_momentum": False},
+            {"base_lr": [r / 10 for r in rates], "max_lr": rates, "step_size_up": rise, "cycle_momentum": False},
         ),
         "one_cycle": (lr_scheduler.OneCycleLR, {"max_lr": rates, "total_steps": steps}),
         "plateau": (lr_scheduler.ReduceLROnPlateau, {}),

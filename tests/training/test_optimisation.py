@@ -39,6 +39,21 @@ def test_parts_of_the_network_have_their_own_rates() -> None:
     }  # fmt: skip
 
 
+def test_what_a_network_of_timm_excepts_does_not_decay() -> None:
+    class Placed(nn.Linear):
+        def no_weight_decay(self) -> list[str]:
+            return ["place"]
+
+    net = Placed(2, 3)
+    net.place = nn.Parameter(torch.zeros(1, 4, 2))
+    found = {
+        id(p): group["weight_decay"]
+        for group in groups(net, ("fc",), settings(weight_decay=0.1))
+        for p in group["params"]
+    }
+    assert [found[id(p)] for p in (net.weight, net.bias, net.place)] == [0.1, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )

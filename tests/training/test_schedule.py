@@ -98,8 +98,16 @@ def test_one_cycle_and_warm_up_change_at_every_step_and_end_low() -> None:
 def test_cyclic_goes_up_and_down_by_steps() -> None:
     found = rates("cyclic", step_size_up=4).ravel()
     assert found[[0, 4, 8, 12]] == pytest.approx([0.1, 1, 0.1, 1])
+    assert rates("cyclic")[[0, 2], 0] == pytest.approx([0.1, 1])
+    assert rates("cyclic", epochs=2)[:, 0] == pytest.approx([0.1, 1])  # the top is within a short training, too
 
 
 def test_unknown_argument_is_refused_with_the_schedules_name() -> None:
     with pytest.raises(ModelError, match=r"schedule step does not take \{'stepsize': 3\}: .*stepsize"):
         rates("step", stepsize=3)
+
+
+def test_cycle_that_ends_before_the_training_is_refused() -> None:
+    assert rates("one_cycle", total_steps=20)[-1, -1] < 0.05
+    with pytest.raises(ModelError, match="one_cycle ends after 19 steps, the training after 20; leave total_steps out"):
+        rates("one_cycle", total_steps=19)
