@@ -110,10 +110,10 @@ def same_statistics(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def share(batch: int, processes_: int, rank_: int) -> float:
-    """Factor of this process's mean loss so that the mean of all processes is that of the whole batch (with class weights
-    nearly so: each process divides by the weights of its own photos)."""
-    return len(range(rank_, batch, processes_)) * processes_ / batch
+def factors(parts: Tensor) -> Tensor:
+    """Of each number that this process's means are divided by (photos, or their weights): the factor of such a mean, so that
+    the mean over all processes is that of the whole."""
+    return parts * world() / total(parts.clone())
 
 
 def total(values: Tensor) -> Tensor:

@@ -26,10 +26,11 @@ from pipeline.training.average import Average
 from pipeline.training.batched import Step, varied
 from pipeline.training.data import Batch
 from pipeline.training.freezing import train_mode
-from pipeline.training.losses import Criterion, distillation
+from pipeline.training.losses import Criterion, distillation, mass
 from pipeline.training.mixing import mixed
 from pipeline.training.optimisation import Optimisation
 
+CHECKED = 20  # batches after which a GPU's losses are looked at; each look makes the GPU wait
 AUXILIARY = 0.3  # weight of an auxiliary classifier's loss (Szegedy et al., "Going Deeper with Convolutions", 2015)
 
 
@@ -66,38 +67,40 @@ def one_epoch(
     """Returns the row of training metrics, and the reasons of photos left out; `photos` counts those of all processes."""
     train_mode(learner.model)
     settings, optimisation, device = learner.settings, learner.optimisation, learner.device
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, right answers, photos
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right answers, photos
+    losses = torch.zeros(len(batches), device=device)
+    every = 1 if device.type == "cpu" else CHECKED
     rate, unreadable = optimisation.rate, set[str]()
     title = f"{learner.name} epoch {epoch + 1}/{settings.epochs}"
     for i, batch in enumerate(progress(batches, len(batches), title)):
         unreadable |= set(batch.unreadable)
         check_unreadable(unreadable, photos, whole=not len(batch.labels))
         seen, labels = batch.photos.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
-        shown = varied(seen, batch.drawn, learner.steps)
+        shown, target = mixed(varied(seen, batch.drawn, learner.steps), labels, learner.labels, settings.mix, epoch)
+        factors = distributed.factors(torch.stack([learner.criterion.mass(target), mass(labels)]))
         rate, is_step = optimisation.rate, optimisation.is_step(i)
         with nullcontext() if is_step or distributed.world() == 1 else learner.parallel.no_sync():  # type: ignore[operator]
-            loss, logits = _loss(learner, shown, labels, epoch)
-            check_finite(
-                float(loss.detach()), f"{learner.name}: the loss of epoch {epoch + 1}, batch {i + 1}", settings
-            )
-            whole = min(settings.batch_size, photos - i * settings.batch_size)
-            optimisation.backward(loss * distributed.share(whole, distributed.world(), distributed.rank()), i)
+            loss, logits = _loss(learner, shown, target, factors)
+            losses[i] = loss.detach()
+            if (i + 1) % every == 0 or i + 1 == len(batches):
+                _check_losses(losses[: i + 1], f"{learner.name}: the loss of epoch {epoch + 1}", settings)
+            optimisation.backward(loss, i)
         if is_step:
             optimisation.step(epoch, i)
             if learner.average is not None:
                 learner.average.update(learner.model.network)
-        right = float((logits.argmax(1) == labels).sum())
-        sums += torch.tensor([float(loss.detach()) * len(labels), right, len(labels)], dtype=torch.float64)
-    loss_sum, correct, count = distributed.total(sums.to(device)).tolist()
+        right = (logits.argmax(1) == labels).sum()
+        sums += torch.stack([losses[i].double() * len(labels) / factors[1], right, mass(labels)])
+    loss_sum, correct, count = distributed.total(sums).tolist()
     unreadable = set().union(*distributed.gathered(unreadable))
     check_unreadable(unreadable, photos)
     return {"train_loss": loss_sum / count, "train_acc": correct / count, "lr": rate}, unreadable
 
 
-def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-    """Mean loss over the batch, and the logits."""
+def _loss(learner: Learner, shown: Tensor, target: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """This process's loss, whose mean over all processes is that of the whole batch, and the logits; factors: of means
+    over weights and over photos."""
     settings, device = learner.settings, learner.device
-    shown, target = mixed(photos, labels, learner.labels, settings.mix, epoch)
     half = torch.float16 if settings.precision == "fp16" else torch.bfloat16
     with torch.autocast(device.type, half, enabled=uses_half(settings.precision, device)):
         answer = learner.parallel(shown)
@@ -105,14 +108,22 @@ def _loss(learner: Learner, photos: Tensor, labels: Tensor, epoch: int) -> tuple
             with torch.inference_mode():
                 theirs = [teacher.model(_resized(shown, teacher.size)).float() for teacher in learner.teachers]
     logits, *auxiliary = [part.float() for part in ([answer] if isinstance(answer, Tensor) else answer)]
-    loss = learner.criterion(logits, target)
+    loss = learner.criterion(logits, target) * factors[0]
     if learner.teachers:
         taught = [(logit.clone(), teacher.fold) for logit, teacher in zip(theirs, learner.teachers, strict=True)]
-        soft = distillation(logits, taught, settings.distill.temperature)
+        soft = distillation(logits, taught, settings.distill.temperature) * factors[1]
         loss = (1 - settings.distill.weight) * loss + settings.distill.weight * soft
     for part in auxiliary:
-        loss = loss + AUXILIARY * learner.criterion(part, target)
+        loss = loss + AUXILIARY * learner.criterion(part, target) * factors[0]
     return loss, logits
+
+
+def _check_losses(losses: Tensor, what: str, settings: Training) -> None:
+    """Abort on the first batch whose loss is not finite."""
+    finite = losses.isfinite().cpu()
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        check_finite(float(losses[first]), f"{what}, batch {first + 1}", settings)
 
 
 def check_finite(loss: float, what: str, settings: Training) -> None:

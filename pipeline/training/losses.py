@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,8 +16,23 @@ from pipeline.labels import OTHER, LabelSpace, translate
 from pipeline.sections_training import Training
 from pipeline.training.data import DRAWN
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
 SURE = 1e-6  # focal loss: below it a power under 1 has no finite slope
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The configured loss of logits (n, k) and labels (n,), or shares of labels (n, k) where photos were mixed: their sum,
+    divided by their mass."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    weights: Tensor | None  # (k,)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(logits, labels)
+
+    def mass(self, labels: Tensor) -> Tensor:
+        """Sum of the labels' weights, () float; without weights their number."""
+        return mass(labels, self.weights)
 
 
 def class_weights(counts: NDArray[np.int64], kind: str) -> Tensor | None:
@@ -31,26 +47,30 @@ def class_weights(counts: NDArray[np.int64], kind: str) -> Tensor | None:
 
 
 def criterion(settings: Training, counts: NDArray[np.int64], device: torch.device) -> Criterion:
-    """The configured loss of logits (n, k) and labels (n,), or shares of labels (n, k) where photos were mixed.
-
-    counts: photos to train on per label.
-    """
+    """The configured loss; counts: photos to train on per label."""
     weights, smoothing, loss = class_weights(counts, settings.class_weights), settings.label_smoothing, settings.loss
     weights = weights.to(device) if weights is not None else None
     if loss.name == "focal":
-        return lambda logits, labels: focal(logits, labels, loss.gamma, loss.alpha, smoothing, weights)
+        return Criterion(
+            lambda logits, labels: focal(logits, labels, loss.gamma, loss.alpha, smoothing, weights), weights
+        )
+    prior: Tensor | float = 0.0
     if loss.name == "logit_adjustment":
         prior = log_prior(counts, settings.sampler).to(device) * loss.tau
-        return lambda logits, labels: cross_entropy(logits + prior, labels, weights, smoothing)
-    return lambda logits, labels: cross_entropy(logits, labels, weights, smoothing)
+    return Criterion(lambda logits, labels: cross_entropy(logits + prior, labels, weights, smoothing), weights)
+
+
+def mass(labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of the weights (k,) of labels (n,), or of shares of labels (n, k); without weights the number of labels."""
+    if weights is None:
+        return torch.full((), float(len(labels)), device=labels.device)
+    return weights[labels].sum() if labels.ndim == 1 else (labels * weights).sum()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
     """Weighted cross-entropy divided by the sum of weights, also for mixed labels, where PyTorch divides by the number."""
-    if weights is None or labels.ndim == 1:
-        return functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
     whole = functional.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
-    return whole / (labels * weights).sum()
+    return whole / mass(labels, weights)
 
 
 def log_prior(counts: NDArray[np.int64], sampler: str = "uniform") -> Tensor:
@@ -74,10 +94,8 @@ def focal(
     smoothed = -(1 - smoothing) * log_p - smoothing * log_p.mean(1, keepdim=True)
     per_label = alpha * (1 - log_p.exp()).clamp_min(SURE) ** gamma * smoothed
     target = labels if labels.ndim == 2 else functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    if weights is not None:
-        target = target * weights
-        return (target * per_label).sum() / target.sum()
-    return (target * per_label).sum(1).mean()
+    weighted = target if weights is None else target * weights
+    return (weighted * per_label).sum() / mass(labels, weights)
 
 
 def folding(teacher: LabelSpace, student: LabelSpace) -> Tensor:

@@ -10,19 +10,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import train as script
 from pipeline.config import Config
 from pipeline.models.checkpoint import load_model
-from pipeline.training.distributed import share
+from pipeline.training import distributed
+from pipeline.training.losses import criterion
 from pipeline.training.run import train_role
+
+from .conftest import settings
 
 ROOT = Path(script.__file__).parent
 SETTINGS = (
     "main.model=test_convnext", "main.epochs=12", "main.batch_size=7", "main.recipe.size=32", "main.ema=0.5",
-    "main.patience=12",
+    "main.patience=12", "main.class_weights=inverse", "main.sampler=square_root", "main.optimizer.accumulate=2",
+    "main.freeze.frozen=[stages.0]", "main.freeze.unfreeze={2: [all]}",
 )  # fmt: skip
 
 
@@ -69,8 +75,15 @@ def test_two_processes_of_which_one_is_killed_learn_what_one_process_learns(
 
 
 @pytest.mark.parametrize(("batch", "processes"), [(7, 2), (8, 2), (5, 4), (64, 8)])
-def test_shares_of_unequal_parts_make_the_mean_of_the_whole_batch(batch: int, processes: int) -> None:
-    losses = [float(i * i) for i in range(batch)]
-    means = [sum(losses[r::processes]) / len(losses[r::processes]) for r in range(processes)]
-    averaged = sum(mean * share(batch, processes, r) for r, mean in enumerate(means)) / processes
-    assert averaged == pytest.approx(sum(losses) / batch)
+def test_unequal_parts_make_the_weighted_mean_of_the_whole_batch(
+    batch: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(batch, 3, generator=drawn), torch.randint(3, (batch,), generator=drawn)
+    weigh = criterion(settings(class_weights="inverse"), np.array([9, 3, 1]), torch.device("cpu"))
+    parts = [(logits[r::processes], labels[r::processes]) for r in range(processes)]
+    together = torch.stack([weigh.mass(part) for _, part in parts]).sum()
+    monkeypatch.setattr(distributed, "world", lambda: processes)
+    monkeypatch.setattr(distributed, "total", lambda _: together)
+    means = [weigh(part, wanted) * distributed.factors(weigh.mass(wanted)) for part, wanted in parts]
+    torch.testing.assert_close(torch.stack(means).mean(), weigh(logits, labels))
