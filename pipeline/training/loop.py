@@ -81,13 +81,13 @@ def train(folder: Path, network: nn.Module, card: ModelCard, settings: Training,
         card = _keep(folder, judged.network, card, row, settings, state)
         state.epoch += 1
         state.unreadable = sorted({*state.unreadable, *unread, *unread_val})
-        if distributed.is_writer():
-            write_csv(folder / METRICS, pd.DataFrame(state.history).astype({"epoch": int}))
-            # until this file exists, the epoch is repeated
-            save_last(folder / "last.pt", network, optimisation, average, card, state)
-        _tell(card, row, settings, state)
         if on_epoch:
             on_epoch(row)
+        if distributed.is_writer():
+            write_csv(folder / METRICS, pd.DataFrame(state.history).astype({"epoch": int}))
+            # until this file exists, the epoch is repeated, and told again
+            save_last(folder / "last.pt", network, optimisation, average, card, state)
+        _tell(card, row, settings, state)
     unreadable = {"unreadable": len(state.unreadable)} if state.unreadable else {}
     return replace(card, training={**card.training, **unreadable})
 

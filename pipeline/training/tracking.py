@@ -44,7 +44,8 @@ class Tracker(NamedTuple):
 def tracking(names: Sequence[str], root: Path, experiment: str, card: ModelCard) -> Iterator[Tracker]:
     """Open the named trackers below `root`, yield one that forwards to all of them, close them at the end.
 
-    A training that goes on after a kill adds to what it has written there before.
+    A training that goes on after a kill adds to what it has written there before (ClearML, offline: writes another
+    session). An epoch that a kill cut off before its checkpoint is told again, with the same figures.
     """
     with ExitStack() as stack:
         trackers = [stack.enter_context(TRACKERS[name](root, experiment, card)) for name in names]

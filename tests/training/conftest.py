@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import Config, load_config
 from pipeline.dataset.manifest import COLUMNS, write_manifest
@@ -22,6 +23,7 @@ from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
 from pipeline.sections_training import Training
 from pipeline.training.data import Photos
+from pipeline.training.loop import train
 
 COLOURS = {"Apis": (220, 40, 40), "Bombus": (40, 200, 40), "Colias": (40, 40, 220), "Danaus": (200, 200, 40)}
 TRAIN = {"Apis": 4, "Bombus": 12, "Colias": 8, "Danaus": 2}  # the ranking is Bombus, Colias, Apis, Danaus
@@ -105,3 +107,65 @@ def sets(root: Path, card: ModelCard = CARD, strength: str = "medium", **changes
         return Photos([root / path for path in rows["image_path"]], labels, card.recipe, strength, card.seed)
 
     return part("train", strength), part("val", "none")
+
+
+class Killed(BaseException):
+    """Ends a training as a kill does: nothing in the loop expects it."""
+
+
+class Constant(nn.Module):
+    """Gives the same logits for every photo, times a weight that can be learnt."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.tensor(logits))
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return (self.weight * self.logits).expand(len(photos), -1)
+
+
+Run = Callable[..., ModelCard]
+
+
+@pytest.fixture
+def run(tmp_path: Path, coloured: Path) -> Run:
+    """Trains into tmp_path/<name> as the same command would each time; keyword arguments are settings."""
+
+    def once(name: str = "model", net: nn.Module | None = None, on_epoch: Any = None, teacher: Any = None,
+             card: ModelCard = CARD, **changes: Any) -> ModelCard:  # fmt: skip
+        torch.manual_seed(card.seed)
+        given: Training = settings(**changes)
+        net = net or network()
+        return train(tmp_path / name, net, card, given, *sets(coloured, card), [teacher] if teacher else [], on_epoch)
+
+    return once
+
+
+def metrics(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "training_metrics.csv").drop(columns="seconds")
+
+
+def last_weights(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(folder / "last.pt", weights_only=True)["network"]
+    return weights
+
+
+def same_end(one: Path, other: Path) -> None:
+    """The two folders hold the same files, and the same in them but for the seconds."""
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+    pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
+    assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    assert (one / "model.json").read_bytes() == (other / "model.json").read_bytes()
+    ours, theirs = last_weights(one), last_weights(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def kill_after(epochs: int) -> Callable[[dict[str, float]], None]:
+    """For `on_epoch`: ends the training when so many epochs are kept and another was trained."""
+
+    def kill(row: dict[str, float]) -> None:
+        if row["epoch"] > epochs:
+            raise Killed
+
+    return kill

@@ -30,7 +30,7 @@ from pipeline.models.registry import build
 from pipeline.training.run import train_role
 from pipeline.training.tracking import Tracker
 
-from .conftest import COLOURS, table
+from .conftest import COLOURS, Killed, kill_after, table
 
 Toy = Callable[..., Config]
 ROOT = Path(script.__file__).parent
@@ -203,11 +203,9 @@ def test_overwriting_training_that_was_killed_goes_on(toy: Toy, lines: Callable[
     (whole,) = train_role(toy(*settings, "experiment=whole"), "main")
     config = toy(*settings, "experiment=killed")
 
-    def killed(row: dict[str, float]) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("pipeline.training.run.tracking", lambda *_: nullcontext(Tracker(killed, lambda *_: None)))
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        tracker = Tracker(kill_after(1), lambda *_: None)
+        patched.setattr("pipeline.training.run.tracking", lambda *_: nullcontext(tracker))
         train_role(config, "main")
     lines()
     (folder,) = train_role(config, "main")
