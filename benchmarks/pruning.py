@@ -35,7 +35,7 @@ from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard, versions
 from pipeline.models.registry import build, head, scaling
-from pipeline.sections_pruning import Prune
+from pipeline.sections.compression import Prune
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NETWORKS = {"mcunet-in2": 8, "tf_efficientnet_lite0": 144}  # labels

@@ -34,7 +34,7 @@ from pipeline.dataset.manifest import read_manifest  # noqa: E402
 from pipeline.edge.model import METADATA_KEY, Model  # noqa: E402
 from pipeline.files import sha256, write_json  # noqa: E402
 from pipeline.labels import LabelSpace  # noqa: E402
-from pipeline.sections import Quantize  # noqa: E402
+from pipeline.sections.compression import Quantize  # noqa: E402
 
 PLAIN = {"refine": False, "max_drop": 1.0}
 METHODS: dict[str, dict[str, Any]] = {

@@ -75,7 +75,7 @@ def ours(given: argparse.Namespace, model: str) -> dict[str, float]:
     from pipeline.labels import LabelSpace
     from pipeline.models.checkpoint import ModelCard
     from pipeline.models.registry import build, scaling
-    from pipeline.sections_training import Training
+    from pipeline.sections.training import Training
     from pipeline.training.data import Photos
     from pipeline.training.loop import train
     from pipeline.training.memory import keep_freed_memory

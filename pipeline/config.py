@@ -1,4 +1,4 @@
-"""The configuration: read, check, explain errors; its sections are in sections.py.
+"""The configuration: read, check, explain errors; its sections are in sections/.
 
 Precedence: default < YAML < `--set section.key=value`. An unknown key is an error that names the nearest known one.
 """
@@ -14,24 +14,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.files import safe_name, write_text
-from pipeline.sections import (
-    Dataset,
-    Export,
-    Global,
-    Labels,
-    MonteCarlo,
-    Paths,
-    Quantize,
-    Route,
-    Section,
-    Split,
-    TestSets,
-    WebCrawl,
-)
-from pipeline.sections_pruning import Prune
-from pipeline.sections_region import Region
-from pipeline.sections_report import Report
-from pipeline.sections_training import Cache, Main
+from pipeline.sections.common import Global, Paths, Section
+from pipeline.sections.compression import Export, Prune, Quantize
+from pipeline.sections.dataset import Dataset, Labels, Split, TestSets
+from pipeline.sections.evaluation import MonteCarlo, Report, Route
+from pipeline.sections.region import Region, WebCrawl
+from pipeline.sections.training import Cache, Main
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ import pipeline
 ROOT = Path(pipeline.__file__).parent
 SHARED, TOP = "shared modules", {"cli", "everything", "outcome", "sweep", "wizard"}
 LAYERS = [  # from the ground up; what stands beside one another does not import one another
-    {"edge", "field"},
+    {"edge", "field", "sections"},
     {SHARED},
     {"dataset", "models"},
     {"compression", "evaluation", "training"},

@@ -26,7 +26,7 @@ from pipeline.files import digest
 from pipeline.models.checkpoint import CARD, ModelCard, finished_model, load_model, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
-from pipeline.sections_pruning import Prune
+from pipeline.sections.compression import Prune
 
 Retrain = Callable[[Config, str], Path]  # a model's name -> the folder of the retrained one; handed in from above
 UNITS = {"macs": "MACs", "params": "parameters", "ms": "ms"}

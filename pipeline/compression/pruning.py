@@ -21,7 +21,7 @@ from torch import nn
 from pipeline.compression.importance import Score
 from pipeline.errors import ModelError, did_you_mean
 from pipeline.models.surgery import Removed, dependencies, remove
-from pipeline.sections_pruning import Prune
+from pipeline.sections.compression import Prune
 
 MOST = 0.95  # the largest ratio that is tried for a target
 TRIALS = 8  # bisections of the range of ratios: to .004

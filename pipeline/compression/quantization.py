@@ -29,7 +29,7 @@ from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
 from pipeline.files import replacing
 from pipeline.labels import LabelSpace
-from pipeline.sections import Quantize
+from pipeline.sections.compression import Quantize
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

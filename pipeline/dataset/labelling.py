@@ -15,7 +15,7 @@ from pipeline.dataset.dominance import dominant_of_groups, rank_species
 from pipeline.errors import DataError
 from pipeline.files import read_json
 from pipeline.labels import OTHER, LabelSpace
-from pipeline.sections import Labels
+from pipeline.sections.dataset import Labels
 
 DOMINANT = "Dominant"  # the first of the two labels of mode binary
 

@@ -18,7 +18,7 @@ from pipeline.edge.errors import UnreadableImage
 from pipeline.edge.recipe import Recipe, decode, view
 from pipeline.errors import DataError
 from pipeline.files import digest
-from pipeline.sections import Store
+from pipeline.sections.dataset import Store
 
 
 def stored_path(path: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics import cache_ratios, paired_difference
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.scores import Sample, score
 from pipeline.labels import OTHER, LabelSpace
-from pipeline.sections import Labels
+from pipeline.sections.dataset import Labels
 
 FIGURES = [
     "accuracy", "macro_f1", "macro_f1_without_other", "hit_share", "hit_precision", "dominant_recall",

@@ -20,7 +20,7 @@ from pipeline.errors import ModelError
 from pipeline.labels import LabelSpace, long_tail
 from pipeline.macro import counts, macro, rates
 from pipeline.models.deployable import Deployable
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
 from pipeline.training.batched import Step, varied

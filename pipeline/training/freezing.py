@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import ModelError
-from pipeline.sections_training import Freeze
+from pipeline.sections.training import Freeze
 
 BACKBONE, ALL = "backbone", "all"
 

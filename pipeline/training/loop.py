@@ -20,7 +20,7 @@ from pipeline.files import write_csv
 from pipeline.models.checkpoint import CARD, ModelCard, is_intact, read_card, save_model
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import head
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 from pipeline.training import distributed
 from pipeline.training.average import Average
 from pipeline.training.batched import Step

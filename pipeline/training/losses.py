@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.errors import LabelSpaceError
 from pipeline.labels import OTHER, LabelSpace, translate
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 from pipeline.training.data import DRAWN
 
 SURE = 1e-6  # focal loss: below it a power under 1 has no finite slope

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 
 from pipeline.errors import ModelError
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 # PyTorch's messages, all in RuntimeErrors: of the network; of loader processes that the system killed

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models import torchvision_shim
-from pipeline.sections_training import Mix
+from pipeline.sections.training import Mix
 
 torchvision_shim.ensure()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 from pipeline.training.freezing import begins
 from pipeline.training.schedule import Schedule
 

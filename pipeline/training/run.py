@@ -22,7 +22,7 @@ from pipeline.models.checkpoint import CARD, RETRAINED, ModelCard, finished_mode
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build, resolve, scaling
 from pipeline.models.reuse import reuse, weights_hash
-from pipeline.sections_training import Freeze, Training
+from pipeline.sections.training import Freeze, Training
 from pipeline.training import distributed
 from pipeline.training.data import Photos, mix
 from pipeline.training.epoch import Teacher

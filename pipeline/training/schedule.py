@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from pipeline.errors import ModelError
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

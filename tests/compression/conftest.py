@@ -24,7 +24,7 @@ from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
 from pipeline.models.deployable import Deployable
 from pipeline.models.registry import build
-from pipeline.sections import Quantize
+from pipeline.sections.compression import Quantize
 
 COLOURS = ((200, 40, 40), (40, 180, 40), (40, 40, 200))
 RECIPE = Recipe(size=48, crop=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -17,7 +17,7 @@ from pipeline.compression.pruning import ChannelGroup, candidates, choose, prune
 from pipeline.errors import ModelError
 from pipeline.models.registry import build, head
 from pipeline.models.surgery import replay
-from pipeline.sections_pruning import Prune
+from pipeline.sections.compression import Prune
 
 SIZE = 32
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}

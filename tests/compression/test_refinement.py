@@ -22,7 +22,7 @@ from pipeline.compression.quantization import Prepared, prepared, write_int8, wr
 from pipeline.compression.rounding import keep_sums
 from pipeline.edge.model import Model
 from pipeline.edge.recipe import Recipe
-from pipeline.sections import Quantize
+from pipeline.sections.compression import Quantize
 
 from .conftest import CARD, Exported, photos, quantized
 

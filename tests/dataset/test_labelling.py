@@ -15,7 +15,7 @@ from pipeline.dataset.dominance import dominant_of_groups, rank_species
 from pipeline.dataset.labelling import label, ranked, weigh
 from pipeline.errors import DataError
 from pipeline.labels import OTHER
-from pipeline.sections import Labels
+from pipeline.sections.dataset import Labels
 
 TOY: Composition = {
     "Aves": {"Ardea alba": 60, "Pica pica": 30, "Sturnus vulgaris": 10},

@@ -14,7 +14,7 @@ from pipeline.dataset.formats.base import Photo, Want
 from pipeline.dataset.formats.folder import read
 from pipeline.dataset.storing import encode, store, stored_path, unstored
 from pipeline.errors import DataError
-from pipeline.sections import Store
+from pipeline.sections.dataset import Store
 
 SMALL = Store(size=32)
 

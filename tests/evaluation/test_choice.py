@@ -16,7 +16,7 @@ from pipeline.evaluation.choosing.promise import drop_p_value
 from pipeline.evaluation.choosing.sweep import THRESHOLDS, stage_costs, sweep
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
-from pipeline.sections import Route
+from pipeline.sections.evaluation import Route
 
 from .tables import pair, table
 

@@ -32,7 +32,7 @@ from pipeline.evaluation.experiment import chosen
 from pipeline.evaluation.predict import predict_stages, stage_names
 from pipeline.evaluation.routing import at, cascade_figures, route, truth_ids
 from pipeline.evaluation.run import evaluate
-from pipeline.sections import Route
+from pipeline.sections.evaluation import Route
 
 from .tables import pair
 

@@ -16,7 +16,7 @@ from pipeline.evaluation.scores import Floats, Ids, Sample, score
 from pipeline.evaluation.simulation.mixes import edit, observed, of_month, species_mix
 from pipeline.evaluation.simulation.monte_carlo import Day, Simulation, runs_enough, storage, summary
 from pipeline.evaluation.simulation.monte_carlo import simulate as simulate_days
-from pipeline.sections import MonteCarlo
+from pipeline.sections.evaluation import MonteCarlo
 
 FIGURES = ["accuracy", "macro_f1", "communication_rate"]
 

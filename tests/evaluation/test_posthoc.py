@@ -15,7 +15,7 @@ from pipeline.errors import LabelSpaceError
 from pipeline.evaluation import charts
 from pipeline.evaluation.posthoc import beside_trained, every_threshold, fold
 from pipeline.labels import LabelSpace
-from pipeline.sections import Labels
+from pipeline.sections.dataset import Labels
 
 from .tables import table
 

@@ -11,7 +11,7 @@ from pipeline.evaluation.choosing.choice import _within_target, accurate
 from pipeline.evaluation.choosing.learning import learn_path
 from pipeline.evaluation.choosing.promise import drop_needed, drop_p_value, last_accepted, most, photos_needed
 from pipeline.evaluation.choosing.sweep import THRESHOLDS, place, right_answers, sweep_places
-from pipeline.sections import Route
+from pipeline.sections.evaluation import Route
 
 from .tables import pair
 

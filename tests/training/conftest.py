@@ -21,7 +21,7 @@ from pipeline.dataset.manifest import COLUMNS, write_manifest
 from pipeline.edge.recipe import Recipe
 from pipeline.labels import LabelSpace
 from pipeline.models.checkpoint import ModelCard
-from pipeline.sections_training import Training
+from pipeline.sections.training import Training
 from pipeline.training.data import Photos
 from pipeline.training.loop import train
 

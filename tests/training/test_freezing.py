@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.sections_training import Freeze
+from pipeline.sections.training import Freeze
 from pipeline.training.freezing import freeze, train_mode
 from pipeline.training.loop import train
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.sections_training import Mix
+from pipeline.sections.training import Mix
 from pipeline.training.mixing import mixed
 
 PHOTOS = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 16, 16, 3) * 60

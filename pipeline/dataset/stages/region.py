@@ -17,7 +17,7 @@ from pipeline.dataset.sources.species_list import read_listing
 from pipeline.dataset.stages.stage import Stage
 from pipeline.errors import ConfigError, DataError
 from pipeline.files import digest, read_json, sha256, write_json
-from pipeline.sections import WebCrawl
+from pipeline.sections.region import WebCrawl
 
 SPECIES, OBSERVATIONS, PHOTOS = "region.json", "region_observations.json", "region_photos.parquet"
 

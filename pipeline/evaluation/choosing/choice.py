@@ -14,7 +14,7 @@ from pipeline.evaluation.choosing.promise import drop_needed, drop_p_value, last
 from pipeline.evaluation.choosing.sweep import THRESHOLDS, Sweep, one_for_all, sweep
 from pipeline.evaluation.predict import Predictions, check_same_photos
 from pipeline.evaluation.routing import Rules
-from pipeline.sections import Route
+from pipeline.sections.evaluation import Route
 
 
 @dataclass(frozen=True)

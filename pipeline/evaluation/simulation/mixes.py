@@ -14,7 +14,7 @@ from pipeline.dataset.labelling import tell_unseen
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.scores import Floats
 from pipeline.files import read_json
-from pipeline.sections import MonteCarlo
+from pipeline.sections.evaluation import MonteCarlo
 
 
 def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) -> Floats | None:

@@ -1,4 +1,4 @@
-"""The section `region` of a configuration: which species live there, and how their photos are downloaded."""
+"""The sections `web_crawl` and `region`: which species live there, and how their photos are downloaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.sections import Section
+from pipeline.sections.common import Section
+
+
+class WebCrawl(Section):
+    total_pages: int = Field(104, gt=0, description="upper limit; the crawl ends by itself after the last page")
+    base_url: str = Field(
+        "https://www.inaturalist.org/check_lists/32961-Haute-Garonne-Check-List?page=",
+        pattern="^(https?://|$)",
+        description="address of a check list of iNaturalist, up to the page's number; for region.source check_list",
+    )
+    delay_between_requests: float = Field(1.0, gt=0, description="seconds, to any server of a region's source")
+
 
 Licence = Literal["CC0", "PD", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-NC-ND"]
 

@@ -1,4 +1,4 @@
-"""The section `prune` of a configuration: what is pruned, down to which target, and how pruned models are retrained."""
+"""The sections `prune`, `export` and `quantize`: how models are made smaller, and into which files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.sections import Section
-from pipeline.sections_training import check_warm_up
+from pipeline.sections.common import Section
+from pipeline.sections.training import check_warm_up
 
 
 class Retrain(Section):
@@ -66,3 +66,37 @@ class Prune(Section):
         if sum(target is not None for target in (self.macs, self.params, self.ms)) > 1:
             raise ValueError("macs, params and ms are targets of their own; give one")
         return self
+
+
+class Export(Section):
+    batch: Literal["dynamic", 1] = Field(
+        "dynamic", description="batch size of the graph; 1: fixed, as some compilers need"
+    )
+    formats: list[Literal["torchscript", "triton"]] = Field([], description="also written beside model.onnx")
+
+
+class Quantize(Section):
+    kind: Literal["static", "dynamic"] = Field(
+        "static", description="dynamic: ranges are computed at run time for each photo"
+    )
+    format: Literal["qdq", "qoperator"] = Field(
+        "qdq", description="onnxruntime's representation of a static int8 graph"
+    )
+    calibration_images: int = Field(256, ge=16, description="seeded sample of train, balanced over species")
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    percentile: float = Field(99.999, gt=50, le=100, description="share of the values kept by method percentile")
+    per_channel: bool = Field(True, description="one weight scale per channel, else one per layer")
+    activations: Literal["u8", "s8"] = Field(
+        "u8", description="type of activations; with s8, x86 runs some layers in float"
+    )
+    refine: bool = Field(
+        True, description="rounding that keeps each kernel's sum, and bias correction of int8's mean error"
+    )
+    max_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="largest loss of val accuracy; beyond it the worst layers stay in float; 1: no layer does",
+    )
+    parity_images: int = Field(64, gt=0, description="val photos on which torch and ONNX must agree")
+    parity_tolerance: float = Field(1e-3, gt=0, description="largest |logit difference| allowed")

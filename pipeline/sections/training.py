@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.sections import Section
+from pipeline.sections.common import Section
 
 EXPONENT = re.compile(r"[-+]?(\.\d+|\d+\.?\d*)[eE][-+]?\d+")
 
