@@ -79,8 +79,7 @@ class Cascade:
             if OTHER not in labels:
                 raise BundleError(f"{name} is not the last stage but has no label {OTHER!r}, so it would answer all")
             if OTHER not in last.labels and (unknown := set(labels) - set(last.labels) - {OTHER}):
-                told = f"{last.name} lacks {sorted(unknown)[0]!r}"
-                raise BundleError(f"the label spaces of {name} and {last.name} disagree: {told}")
+                raise BundleError(f"the labels of {name} and {last.name} disagree: {last.name} lacks {min(unknown)!r}")
         self.stages, self.decode_side = tuple(stages), sides.pop()
 
     def classify(self, path: Path | str, topk: int = 5, data: bytes | None = None, **limits: Any) -> Answer:
@@ -96,15 +95,13 @@ class Cascade:
             if state(path) != seen:
                 raise UnreadableImage("changed while it was read")
         except UnreadableImage as error:
-            answer.status, answer.failures = "failed", [str(error)]
-            return answer
+            return Answer(str(path), "failed", [str(error)])
         answer.decode_ms = _ms(start)
         ready: dict[Geometry, NDArray[np.uint8]] = {}
         for stage in self.stages:
             model = stage.model  # loaded before the clock starts
             start = time.perf_counter()
-            geometry = stage.recipe.geometry
-            if geometry not in ready:
+            if (geometry := stage.recipe.geometry) not in ready:
                 ready[geometry] = preprocess(photo, stage.recipe)[None]
             answer.preprocess_ms += _ms(start)
             start = time.perf_counter()
@@ -147,12 +144,12 @@ def _stage(folder: Path, stage: dict[str, Any], threads: int) -> Stage:
         raise BundleError(f"cascade.json: the threshold of {stage['name']} must lie in [0, 1]")
     if not path.is_file():
         raise BundleError(f"{path} is missing; copy the bundle again")
-    load = partial(_load, path, stage, threads)
+    load = partial(_load, path, stage, stage["sha256"], threads)
     return Stage(stage["name"], tuple(stage["labels"]), Recipe.from_dict(stage["recipe"]), load, rule)
 
 
-def _load(path: Path, stage: dict[str, Any], threads: int) -> Model:
-    if sha256(path) != stage["sha256"]:
+def _load(path: Path, stage: dict[str, Any], digest: str, threads: int) -> Model:
+    if sha256(path) != digest:
         raise BundleError(f"{path} is not the file that was packed; copy the bundle again")
     model = Model(path, threads)
     for what in ("labels", "recipe"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError
-from .sources import EXTENSIONS, camera, find, listed, watched
+from .sources import EXTENSIONS, camera, find, listed, settled, state, watched
 
 EXAMPLES = """examples:
   classify.py photos/ --topk 3 --out results.csv      the same command continues after a stop
@@ -94,8 +94,7 @@ def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
     cascade, photos, kept = load_cascade(folder, given.threads, given.lazy or sends), _photos(given), []
     first = list(islice(photos, 0 if sends else 1))  # what waits for main is sent even if no photo is left
     if not (first or sends):
-        print(f"error: no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos) or given.list}", file=sys.stderr)
-        return 1
+        raise BundleError(f"no photos ({', '.join(EXTENSIONS)}) in {', '.join(given.photos) or given.list}")
     rows = remote(folder, given, cascade, results, key, Answer) if sends else results(given.out)
     with rows as (done, write, told):
         before = f", {len(done)} were there before, {told['failed before']} of them failed" if done else ""
@@ -103,6 +102,8 @@ def _classify(folder: Path, given: argparse.Namespace, remote: Any) -> int:
             if (mine := key(str(path))) in done:
                 continue
             answer = cascade.classify(path, given.topk)
+            if given.watch and answer.status == "failed" and not settled(state(path)):
+                continue  # an upload that stalls
             write(answer)
             done.add(mine)
             if given.benchmark and answer.status == "ok":

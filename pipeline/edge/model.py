@@ -64,9 +64,8 @@ def _card(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         hashes = label_hash(card["labels"]), Recipe.from_dict(card["recipe"]).hash
-        known = card["label_hash"], card["recipe_hash"]
+        if hashes != (card["label_hash"], card["recipe_hash"]):
+            raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path.name} does not carry labels and recipe; not exported by this project") from error
-    if hashes != known:
-        raise BundleError(f"{path.name}: labels or recipe do not fit their hash; the file's metadata were edited")
     return card

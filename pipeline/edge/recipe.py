@@ -18,6 +18,7 @@ from .errors import UnreadableImage
 
 # 200 megapixels: the largest phone cameras, below what fills a Pi's memory (0.8 GB: Pillow keeps 4 bytes a pixel)
 MAX_PIXELS = 200_000_000
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit counts
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice its limit and warns below; its own one is 179 MP
 
 Geometry = tuple[int, float, str]
@@ -76,25 +77,21 @@ def decode(
     decode_side: see Recipe. max_pixels: half as many for a picture that is transparent, 16-bit or CMYK. formats: those
     of Pillow's to try, none: all.
     """
-    too_large = "more than the limit of {:.0f} megapixels".format
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below counts
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-                width, height = image.size
-                # the others are there twice while they are converted
-                max_pixels //= 1 if image.mode in ("1", "L", "P", "RGB") and "transparency" not in image.info else 2
-                if width * height > max_pixels:
-                    raise UnreadableImage(f"{width} x {height} px: {too_large(max_pixels / 1e6)}")
-                if decode_side and image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as some cameras write
-                    scale = max(1.0, min(width, height) / decode_side)
-                    image.draft("RGB", (int(width / scale), int(height / scale)))
-                ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
-    except UnreadableImage:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(too_large(max_pixels / 1e6)) from error
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            width, height = image.size
+            # the others are there twice while they are converted
+            max_pixels //= 1 if image.mode in ("1", "L", "P", "RGB") and "transparency" not in image.info else 2
+            if width * height > max_pixels:
+                told = f"{width} x {height} px: more than the limit of {max_pixels / 1e6:.0f} megapixels"
+                raise Image.DecompressionBombError(told)
+            if decode_side and image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as some cameras write
+                scale = max(1.0, min(width, height) / decode_side)
+                image.draft("RGB", (int(width / scale), int(height / scale)))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except Image.DecompressionBombError as error:  # also of Pillow itself, beyond MAX_PIXELS
+        raise UnreadableImage(str(error).partition(",")[0]) from error
     except FileNotFoundError as error:
         raise UnreadableImage("no such file") from error
     except UnidentifiedImageError as error:

@@ -8,15 +8,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .cascade import Answer
 from .errors import BundleError
 
 COLUMNS = tuple(Answer.__dataclass_fields__)
+csv.field_size_limit(2**31 - 1)  # candidates of thousands of species fill a cell beyond its 131,072 characters
 SYNC = 1.0  # rows of at most this many seconds are lost in a power cut; those photos are classified again
 
 
@@ -33,21 +34,22 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
     if path is None:
         yield set(), lambda answer: print(_line(answer, told), flush=True), told
         return
-    row = _cells if path.suffix == ".csv" else _json
-    (done, told["failed before"]), synced = _mend(path), time.monotonic()
-    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    table, synced = path.suffix == ".csv", time.monotonic()
+    with path.open("ab+") as file:
+        done, told["failed before"] = _begin(file, path, table)
 
         def write(answer: Answer) -> None:
             nonlocal synced
             told[answer.status] += 1
-            file.write(row(answer))
+            row = _cells(answer) if table else json.dumps(rounded(answer), ensure_ascii=False) + "\n"
+            file.write(row.encode(errors="backslashreplace"))
             file.flush()
             if time.monotonic() - synced > SYNC:
                 os.fsync(file.fileno())
                 synced = time.monotonic()
 
-        if path.suffix == ".csv" and not file.tell():
-            file.write(_csv(COLUMNS))
+        if table and not file.tell():
+            file.write(_csv(COLUMNS).encode())
         try:
             yield done, write, told
         finally:
@@ -55,29 +57,35 @@ def results(path: Path | None) -> Iterator[tuple[set[str], Callable[[Answer], No
             os.fsync(file.fileno())
 
 
-def _mend(path: Path) -> tuple[set[str], int]:
-    """Cut off an unfinished last line; keys of the rows, and how many had failed, without holding the file in memory. A
-    file that holds no results is left untouched (BundleError)."""
-    table = path.suffix == ".csv"
+def _begin(file: IO[bytes], path: Path, table: bool) -> tuple[set[str], int]:
+    """Lock the file and cut off an unfinished last line; keys of the rows, and how many had failed, without holding the
+    file in memory. A file that holds no results is left untouched (BundleError)."""
+    with suppress(ImportError, OSError):  # Windows, and file systems without locks
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BundleError(f"another classify.py writes {path}; wait for it, or give another --out") from error
     begin = (_csv(COLUMNS).strip() if table else '{"path": ').encode()
     done, failed, whole = set(), 0, 0
-    with path.open("ab+") as file:
-        file.seek(0)
-        try:
-            for line in file:
-                start = line.strip(b"\0")[: len(begin)]
-                if not whole and start != begin[: len(start)]:
-                    raise ValueError("another beginning")
-                if b"\0" in line or not line.endswith(b"\n"):  # a power cut may leave zeros
-                    break
-                if whole or not table:
-                    row = next(csv.DictReader([line.decode()], COLUMNS), {}) if table else json.loads(line)
-                    done.add(key(row["path"]))
-                    failed += row["status"] == "failed"
-                whole += len(line)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
-        file.truncate(whole)
+    file.seek(0)
+    try:
+        for line in file:
+            start = line.strip(b"\0")[: len(begin)]
+            if not whole and start != begin[: len(start)]:
+                raise ValueError("another beginning")
+            if b"\0" in line or not line.endswith(b"\n"):  # a power cut may leave zeros
+                break
+            if whole or not table:
+                row = next(csv.DictReader([line.decode()], COLUMNS), {}) if table else json.loads(line)
+                done.add(key(row["path"]))
+                failed += row["status"] == "failed"
+            whole += len(line)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise BundleError(f"{path} holds something else than results ({error}); give another --out") from error
+    file.truncate(whole)
+    file.seek(whole)
     return done, failed
 
 
@@ -86,10 +94,6 @@ def _line(answer: Answer, told: dict[str, int]) -> str:
     if answer.status != "ok":
         return f"{answer.path}: {answer.status}: {'; '.join(answer.failures)}"
     return f"{answer.path}: {answer.species} {answer.score:.1%} ({answer.stage}, {answer.ms:.1f} ms)"
-
-
-def _json(answer: Answer) -> str:
-    return json.dumps(rounded(answer), ensure_ascii=False) + "\n"
 
 
 def _cells(answer: Answer) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ def find(given: Iterable[str]) -> Iterator[Path]:
     for name in given:
         if not os.path.isdir(name):
             yield Path(name)
-            continue
         for folder, below, files in os.walk(name, onerror=_raise):
             below[:] = sorted(inner for inner in below if not inner.startswith("."))
             # Macs leave a ._photo.jpg beside photo.jpg
@@ -28,26 +26,33 @@ def find(given: Iterable[str]) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    raise error  # by default os.walk silently skips unreadable folders
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # gone since it was listed; a file
+        raise error  # by default os.walk silently skips unreadable folders
 
 
 def listed(name: str) -> Iterator[Path]:
     """The paths in a text file, one a line; "-" reads them from stdin as they come."""
-    with sys.stdin if name == "-" else open(name, encoding="utf-8", errors="surrogateescape") as lines:
+    with open(name if name != "-" else 0, encoding="utf-8", errors="surrogateescape", closefd=name != "-") as lines:
         yield from (Path(line.rstrip("\r\n")) for line in lines if line.strip())
 
 
 def watched(given: list[str], seconds: float) -> Iterator[Path]:
-    """Each photo in the folders once, for ever; one that is still being written waits for the next look."""
+    """The photos in the folders, for ever; one that is still being written waits for the next look. A photo comes again at
+    each look until it is settled, in case it was not whole before."""
     before: dict[Path, tuple[int, int]] = {}
     told: set[Path] = set()
     while True:
         now = {path: state(path) for path in find(given) if path not in told}
         still = [path for path, seen in now.items() if before.get(path) == seen != GONE]
-        told.update(still)
+        told.update(path for path in still if settled(now[path]))
         yield from still
         before = now
         time.sleep(seconds)
+
+
+def settled(seen: tuple[int, int]) -> bool:
+    """Whether nobody writes on a file of this state any more: its last change is a minute ago."""
+    return abs(time.time_ns() - seen[1]) > 60e9
 
 
 def state(path: Path | str) -> tuple[int, int]:

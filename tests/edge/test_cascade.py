@@ -146,7 +146,7 @@ def test_no_stage() -> None:
 
 def test_main_that_lacks_a_species_of_a_cache(build: Build) -> None:
     fewer = {name: colour for name, colour in COLOURS.items() if name != "Vanessa atalanta"}
-    with pytest.raises(BundleError, match="label spaces of cache and main disagree: main lacks 'Vanessa atalanta'"):
+    with pytest.raises(BundleError, match="labels of cache and main disagree: main lacks 'Vanessa atalanta'"):
         build(("cache", CACHE, 0.5), ("main", fewer, 0.0))
 
 
@@ -218,6 +218,15 @@ def test_a_threshold_that_is_no_probability(packed: Path, threshold: float) -> N
 def test_a_rule_that_this_version_does_not_know(packed: Path, rule: dict[str, Any]) -> None:
     edit(packed, rule=rule)
     with pytest.raises(BundleError, match="is not whole"):
+        load_cascade(packed)
+
+
+def test_a_stage_without_its_files_hash(packed: Path) -> None:
+    path = packed / "cascade.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    del description["stages"][0]["sha256"]
+    path.write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"is not whole \(KeyError\('sha256'\)\); copy the bundle again"):
         load_cascade(packed)
 
 

@@ -167,7 +167,7 @@ def test_text_called_jpg_is_refused_with_the_same_words_each_time(tmp_path: Path
 
 def test_huge_png_is_refused_from_its_header() -> None:
     start = time.process_time()
-    with pytest.raises(UnreadableImage, match="more than the limit of 200 megapixels"):
+    with pytest.raises(UnreadableImage, match=r"exceeds limit of 200000000 pixels$"):
         decode(png_header(50_000, 50_000))
     assert time.process_time() - start < 0.1
 

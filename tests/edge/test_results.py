@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import tracemalloc
 from pathlib import Path
@@ -60,6 +61,42 @@ def test_a_file_of_something_else_is_not_touched(
     assert main(packed, [str(photos), "--out", str(out)]) == 1
     assert "holds something else than results" in capsys.readouterr().err
     assert out.read_text() == text
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_second_command_on_the_same_results_is_refused(
+    packed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    out = tmp_path / f"r.{kind}"
+    with results(out) as (_, write, _):
+        write(Answer(path="first"))
+        assert main(packed, [str(photos), "--out", str(out)]) == 1
+        assert f"error: another classify.py writes {out}; wait for it, or give another" in capsys.readouterr().err
+        write(Answer(path="second"))
+    rows: list[Any] = rows_of(out) if kind == "csv" else json_of(out)
+    assert [row["path"] for row in rows] == ["first", "second"]
+    assert main(packed, [str(photos), "--out", str(out)]) == 0
+
+
+def test_results_are_written_where_files_cannot_be_locked(
+    packed: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def unknown(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    assert main(packed, [str(photos), "--out", str(tmp_path / "r.csv")]) == 0
+    assert len(rows_of(tmp_path / "r.csv")) == 2
+
+
+def test_a_row_of_thousands_of_candidates_is_read_again(tmp_path: Path) -> None:
+    many = [(f"Species number {i}", 0.0001) for i in range(10_000)]
+    for path in ("a", "b"):
+        with results(tmp_path / "r.csv") as (done, write, _):
+            write(Answer(path=path, topk=many))
+    assert done == {"a"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -123,21 +160,22 @@ import onnxruntime  # once, before the children
 from pipeline.edge import classify, results
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with SIGINT ignored
 class Cut:
-    \"\"\"Writes letter by letter, and ends the process after so many of them.\"\"\"
+    \"\"\"Writes byte by byte, and ends the process after so many of them.\"\"\"
     def __init__(self, file): self.file = file
     def __getattr__(self, name): return getattr(self.file, name)
     def __enter__(self): return self
+    def __iter__(self): return iter(self.file)
     def __exit__(self, *given): self.file.close()
-    def write(self, text):
+    def write(self, row):
         global left
-        for letter in text:
+        for byte in row:
             if not left:
                 os.kill(os.getpid(), getattr(signal, sys.argv[1]))
             left -= 1
-            self.file.write(letter)
+            self.file.write(bytes([byte]))
             self.file.flush()
 real = Path.open
-Path.open = lambda self, mode="r", **more: Cut(real(self, mode, **more)) if mode == "a" else real(self, mode, **more)
+Path.open = lambda self, mode="r", **more: Cut(real(self, mode, **more)) if mode == "ab+" else real(self, mode, **more)
 for left in map(int, sys.argv[2].split()):
     if not (child := os.fork()):
         sys.exit(classify.main(Path(sys.argv[3]), sys.argv[4:]))
@@ -147,7 +185,7 @@ for left in map(int, sys.argv[2].split()):
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_killed_at_any_moment_each_photo_is_answered_exactly_once(packed: Path, tmp_path: Path, how: str) -> None:
-    """Killed again and again, at 20 moments, each time after some more letters of the results."""
+    """Killed again and again, at 20 moments, each time after some more bytes of the results."""
     names = [f"{i:02}, é.png" for i in range(24)]
     for name in names:
         write_photo(tmp_path / "photos" / name, APIS)

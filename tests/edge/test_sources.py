@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -18,7 +20,7 @@ from pipeline.edge.errors import BundleError
 from pipeline.edge.recipe import MAX_PIXELS
 from pipeline.edge.sources import camera, find, watched
 
-from .calls import APIS, CALL, PIERIS, json_of, process, rows_of
+from .calls import APIS, CALL, PIERIS, ROOT, json_of, process, rows_of
 
 
 def test_folders_are_searched_in_sorted_order_and_files_taken_as_named(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_picture_that_is_too_large_is_not_decoded(packed: Path, tmp_path: Path
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     assert MAX_PIXELS < 20_000**2
     assert main(packed, [str(tmp_path / "huge.png"), "--out", str(tmp_path / "r.jsonl")]) == 3
-    assert "megapixels" in json_of(tmp_path / "r.jsonl")[0]["failures"][0]
+    assert "exceeds limit of 200000000 pixels" in json_of(tmp_path / "r.jsonl")[0]["failures"][0]
 
 
 def test_a_name_that_is_not_unicode(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,26 +120,92 @@ def test_a_list_on_stdin(packed: Path, photos: Path, tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "r.csv")) == 2
 
 
+def test_a_list_on_stdin_names_a_file_that_is_not_unicode(packed: Path, tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.png", APIS)
+    name = os.fsencode(tmp_path) + b"/\xe9t\xe9.png"
+    os.rename(photo, name)
+    command = [sys.executable, "-c", CALL, str(packed), "--list", "-", "--out", str(tmp_path / "r.jsonl")]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    subprocess.run(command, cwd=ROOT, input=name + b"\n", env=strict, check=True, timeout=120)
+    assert [row["status"] for row in json_of(tmp_path / "r.jsonl")] == ["ok"]
+
+
 def test_a_watched_folder_gives_a_photo_when_it_no_longer_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = iter(range(9))
+    looks = [0]
     growing = tmp_path / "b.jpg"
 
     def meanwhile(seconds: float) -> None:
         assert seconds == 7
-        if (look := next(looks)) < 2:
-            growing.write_bytes(b"x" * (look + 1))
-        if look == 5:
+        looks[0] += 1
+        if looks[0] < 3:
+            growing.write_bytes(b"x" * looks[0])
+        if looks[0] == 6:
             (tmp_path / "a.png").unlink()
+        if looks[0] == 9:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.edge.sources.time.sleep", meanwhile)
     write_photo(tmp_path / "a.png", APIS)
-    seen: list[str] = []
+    seen: dict[str, list[int]] = {"a.png": [], "b.jpg": []}
+    with pytest.raises(KeyboardInterrupt):
+        for path in watched([str(tmp_path)], 7):
+            seen[path.name].append(looks[0])
+    assert seen == {"a.png": [1, 2, 3, 4, 5], "b.jpg": [3, 4, 5, 6, 7, 8]}  # again and again while it is new
+
+
+def test_a_watched_photo_that_nobody_writes_any_more_is_given_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(5))
+    monkeypatch.setattr("pipeline.edge.sources.time.sleep", lambda _: next(looks))
+    photo = write_photo(tmp_path / "a.png", APIS)
+    os.utime(photo, (1e9, 1e9))
+    seen = []
     with pytest.raises(RuntimeError):  # looks ends
         for path in watched([str(tmp_path)], 7):
             seen.append(path.name)
-    assert seen == ["a.png", "b.jpg"]
+    assert seen == ["a.png"]
+
+
+@pytest.mark.parametrize("whole_at_last", [True, False])
+def test_an_upload_that_stalls_gets_its_row_when_it_is_whole_or_given_up(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_at_last: bool
+) -> None:
+    whole = write_photo(tmp_path / "whole.png", APIS, (64, 64)).read_bytes()
+    photo, looks = tmp_path / "incoming" / "a.png", iter(range(20))
+    photo.parent.mkdir()
+    photo.write_bytes(whole[: len(whole) // 2])
+
+    def meanwhile(seconds: float) -> None:
+        if (look := next(looks)) == 9:
+            assert not (tmp_path / "r.jsonl").read_text()
+            if whole_at_last:
+                photo.write_bytes(whole)
+            else:
+                os.utime(photo, (1e9, 1e9))  # long ago
+        if look == 15:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.edge.sources.time.sleep", meanwhile)
+    assert main(packed, ["--watch", str(photo.parent), "--out", str(tmp_path / "r.jsonl")]) == 130
+    (row,) = json_of(tmp_path / "r.jsonl")
+    assert row["status"] == ("ok" if whole_at_last else "failed")
+
+
+def test_a_folder_that_vanishes_while_it_is_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photo(tmp_path / "a.png", APIS)
+    write_photo(tmp_path / "upload" / "b.png", APIS)
+    real = os.scandir
+
+    def late(path: str) -> Any:
+        if str(path).endswith("upload"):
+            shutil.move(path, f"{tmp_path} is whole")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert [path.name for path in find([str(tmp_path)])] == ["a.png"]
 
 
 def test_watch_answers_each_photo_once_until_it_is_stopped(

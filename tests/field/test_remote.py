@@ -115,7 +115,7 @@ def test_two_commands_on_the_same_results(
     thread.start()
     assert entered.wait(20)
     assert run(server.url) == 1
-    assert "cannot be used: another classify.py uses it" in capsys.readouterr().err
+    assert "another classify.py writes" in capsys.readouterr().err
     go_on.set()
     thread.join()
     assert len(rows_of(tmp_path / "r.jsonl")) == 20
