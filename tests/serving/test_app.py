@@ -91,7 +91,7 @@ def test_a_zip_bomb_is_not_unpacked(client: TestClient) -> None:
     Image.new("1", (20_000, 20_000)).save(bomb, "png")
     assert bomb.tell() < 100_000
     [photo] = client.post(URL, content=bomb.getvalue(), headers=PNG).json()["photos"]
-    assert photo["failures"][0].endswith("more than the limit of 1 megapixels")
+    assert "exceeds limit of" in photo["failures"][0]
 
 
 @pytest.mark.parametrize("kind", ["ppm", "pcx", "eps"])
