@@ -14,7 +14,8 @@ KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "im
 class Limits:
     """queue: photos waiting or in work; batch: photos per call of a network; wait_ms: for a batch to fill; timeout: s.
 
-    body_mb is of one request, held_mb of all that are read and not yet answered.
+    body_mb is of one request, held_mb of all that are read and not yet answered. megapixels is of one photo; those that
+    are decoded at the same time have twice as many in all.
     """
 
     queue: int = 64

@@ -26,6 +26,10 @@ class Refusal(Exception):
 
 class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40  # bytes; never spills to disk, as the body is limited already
+    whole = False  # its closing boundary was read
+
+    def on_end(self) -> None:
+        self.whole = True
 
 
 class Reader:
@@ -77,9 +81,15 @@ class Reader:
         parser = _InMemory(request.headers, stream(), max_files=self.limits.photos, max_fields=0)  # type: ignore[arg-type]
         try:
             form = await parser.parse()
+            files = _files(form.getlist("photos"))
+            "".join(file.filename or "" for file in files).encode()  # the answer repeats them
         except MultiPartException as error:
             raise Refusal(422, f"the form cannot be taken: {error.message}") from error
-        photos = [(part.filename or str(i), await part.read()) for i, part in enumerate(_files(form.getlist("photos")))]
+        except UnicodeError as error:
+            raise Refusal(422, f"the names in the form are no text in its charset: {error}") from error
+        if not parser.whole:
+            raise Refusal(422, "the form breaks off before its closing boundary; send it again")
+        photos = [(part.filename or str(i), await part.read()) for i, part in enumerate(files)]
         if not photos or len(photos) < len(form.multi_items()):
             raise Refusal(422, 'the form must hold files named "photos", at least one, and nothing else')
         return photos

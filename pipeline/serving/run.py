@@ -47,6 +47,7 @@ def serve(
     place: the folder of a bundle, or one exported model. stages: only these of the bundle. threads: of one call of a
     network. certificate: files of certificate and key. ready: told what answers and where, once it listens.
     """
+    place = place.resolve()  # its folders' names are told
     if threads < 1:
         raise ConfigError(f"--threads must be at least 1, not {threads}")
     if not (token or loopback(host)):

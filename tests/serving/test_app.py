@@ -145,6 +145,41 @@ def test_forms_that_are_none(client: TestClient, pictures: dict[str, Path]) -> N
     problem(client.post(URL, content=b"--x--", headers={"Content-Type": "multipart/form-data"}), 422)
 
 
+def test_a_form_that_breaks_off_is_not_taken_for_a_whole_one(client: TestClient, pictures: dict[str, Path]) -> None:
+    head = {"Content-Type": "multipart/form-data; boundary=x"}
+    part = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a.png"\r\n\r\n'
+    whole = (part + pictures["Pieris rapæ"].read_bytes() + b"\r\n") * 2
+    for cut in (whole[:-20], whole, whole + b"--x", whole + b"--x\r\n"):
+        assert "breaks off before its closing boundary" in problem(client.post(URL, content=cut, headers=head), 422)
+    for end in (b"--x--", b"--x--\r\n", b"--x--\r\nwhat comes after it is nobody's"):
+        assert len(client.post(URL, content=whole + end, headers=head).json()["photos"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "status"),
+    [
+        ("utf-8", "é".encode(), 200),
+        ("latin-1", "é".encode("latin-1"), 200),
+        ("none of that name", b"a.png", 200),
+        ("hex", b"a.png", 200),
+        ("utf-7", b"+2AA-", 422),
+        ("unicode-escape", rb"\udce9", 422),
+        ("undefined", b"a.png", 422),
+    ],
+)
+def test_the_charset_of_a_form(
+    client: TestClient, pictures: dict[str, Path], charset: str, name: bytes, status: int
+) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="' + name + b'"\r\n\r\n'
+    body += pictures["Pieris rapæ"].read_bytes() + b"\r\n--x--\r\n"
+    head = {"Content-Type": f'multipart/form-data; boundary=x; charset="{charset}"'}
+    response = client.post(URL, content=body, headers=head)
+    if status == 200:
+        assert response.json()["photos"][0]["name"] == ("a.png" if name == b"a.png" else "é")
+    else:
+        assert "the names in the form are no text in its charset" in problem(response, 422)
+
+
 @pytest.mark.parametrize("topk", ["0", "-1", "1001", "many", "1.5"])
 def test_a_wrong_topk(client: TestClient, topk: str) -> None:
     assert "query.topk: " in problem(client.post(URL, params={"topk": topk}, content=b"x", headers=PNG), 422)

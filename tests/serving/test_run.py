@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from killing import begun, ctrl_c
 from tls import certificate
-from toy import COLOURS, write_model
+from toy import COLOURS, write_cascade, write_model
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.serving.limits import Limits
@@ -108,6 +108,16 @@ def test_any_exported_model_alone(
 ) -> None:
     file = write_model(tmp_path / "models" / "toy" / "main_p50" / "model.onnx", COLOURS)
     assert served(file, monkeypatch, lines).endswith(" answers with main_p50 of toy")
+
+
+def test_a_file_or_a_folder_that_is_named_from_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    folder = tmp_path / "toy" / "bundle"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(write_cascade(folder, [("main", COLOURS, 0.0)]))
+    assert served(Path("main.onnx"), monkeypatch, lines).endswith(" answers with bundle of toy")
+    assert served(Path(), monkeypatch, lines).endswith(" answers with main of bundle")
 
 
 def test_an_address_of_the_new_kind_stands_in_brackets(
