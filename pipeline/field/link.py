@@ -8,6 +8,7 @@ import io
 import ipaddress
 import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 TIMEOUT = 30.0  # s without any progress
 OTHER = "Other"
 MOST = 16_000_000  # bytes of an answer
+NOT_IN_ADDRESS = re.compile(r"[^!-~]")  # in its path
 
 
 class Unreachable(Exception):
@@ -53,11 +55,16 @@ class Link:
         """bundle: what cascade.json says; the server must name the same species."""
         try:
             parts = urlsplit(url)
+            if "@" in parts.netloc:
+                raise Refused("--main takes no user and password; the server's token goes into $OMMATIDIA_TOKEN")
             host, port, secure = parts.hostname or "", parts.port, parts.scheme == "https"
+            host.encode("idna")
+            if not host.isprintable() or " " in host:
+                raise ValueError("a host has no spaces")
+            if wrong := NOT_IN_ADDRESS.search(parts.path):
+                raise ValueError(f"{wrong[0]!r} in its path must be percent-encoded")
         except ValueError as error:
             raise Refused(f"--main {url!r} is no address: {error}") from error
-        if "@" in parts.netloc:
-            raise Refused("--main takes no user and password; the server's token goes into $OMMATIDIA_TOKEN")
         if not host or not (secure or (parts.scheme == "http" and loopback(host))):
             raise Refused(f"--main must be https://... (http:// only for this machine), not {url!r}")
         self.url, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -123,7 +130,9 @@ class Link:
             return told
         if status in (413, 415, 422) and method == "POST":
             raise Rejected(why)
-        if status in (200, 400, 408, 425, 429) or status >= 500:
+        if status == 409:
+            self._space = ""  # main was deployed anew: the next try asks for its label space, and knows whether it fits
+        if status in (200, 400, 408, 409, 425, 429) or status >= 500:
             after = answered or ""
             raise Unreachable(why, status, float(after) if after.isdecimal() else 0.0)
         raise Refused(f"{why}; mend it: what waits is kept")

@@ -11,6 +11,7 @@ from tls import certificate
 from toy import COLOURS, write_cascade
 
 from pipeline.edge.classify import main
+from pipeline.field.link import Link
 from pipeline.field.remote import remote
 
 from .device import BUNDLE, Run, rows_of, same
@@ -99,10 +100,30 @@ def test_a_password_in_the_address_is_refused_and_not_told(run: Run, capsys: pyt
     assert "secret" not in told
 
 
-@pytest.mark.parametrize("url", ["https://main:eight", "https://[::1", "https://main:99999"])
+@pytest.mark.parametrize("url", ["https://me:secret@main:eight", "https://me:secret@.main.example"])
+def test_a_password_is_not_told_where_the_address_is_none_either(
+    run: Run, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert run(url) == 1
+    assert "secret" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://main:eight", "https://[::1", "https://main:99999", "https://.example.org", "https://main..example.org",
+        f"https://{'x' * 64}.example.org", "https://my main.example.org", "https://main\x1b.example.org",
+        "https://example.org/é", "https://example.org:443/a b", "https://example.org/\x7f", "https://example.org/\udce9",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_none(run: Run, capsys: pytest.CaptureFixture[str], url: str) -> None:
     assert run(url) == 1
     assert "is no address: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["https://müller.example/a/%C3%A9/", "https://[::1]:8000", "https://main.example.:443"])
+def test_addresses_that_are_good(url: str) -> None:
+    assert Link(url, "", {}).url.startswith("https://")
 
 
 def test_https_is_verified(
