@@ -87,7 +87,9 @@ def configuration(arguments: argparse.Namespace) -> Config:
 def _write_to(folder: Path) -> None:
     """What is said from here on, in a file too, until run() ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(folder / time.strftime("log_%Y-%m-%d_%H-%M-%S.txt"), encoding="utf-8")
+    file = logging.FileHandler(
+        folder / time.strftime("log_%Y-%m-%d_%H-%M-%S.txt"), encoding="utf-8", errors="backslashreplace"
+    )
     file.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
     log.addHandler(file)
 
@@ -139,7 +141,7 @@ def run(work: Callable[[argparse.Namespace], Facts | int | None], arguments: arg
 
 def _tell(out: TextIO | None, facts: Facts) -> None:
     if out:
-        print(json.dumps(facts, ensure_ascii=False, default=str), file=out, flush=True)
+        print(json.dumps(facts, default=str), file=out, flush=True)
 
 
 def _sentence(error: Exception) -> str:

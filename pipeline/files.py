@@ -57,20 +57,21 @@ def alone(path: Path) -> Iterator[bool]:
     while True:
         with path.open("ab") as file:
             try:
-                _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
+                flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
             except BlockingIOError:
                 waited = True
                 log.info("waiting for another process that holds %s", path)
-                _flock(file, fcntl.LOCK_EX, path)
+                flock(file, fcntl.LOCK_EX, path)
             if _stands(file, path):  # who held it may have given the file another name
                 try:
                     yield waited
                 finally:
-                    _flock(file, fcntl.LOCK_UN, path)  # closing it is not enough where a process was forked meanwhile
+                    flock(file, fcntl.LOCK_UN, path)  # closing it is not enough where a process was forked meanwhile
                 return
 
 
-def _flock(file: IO[bytes], operation: int, path: Path) -> None:
+def flock(file: IO[Any], operation: int, path: Path) -> None:
+    """fcntl.flock of an open file; on a file system that knows no locks nothing is held, and --verbose says so."""
     try:
         fcntl.flock(file, operation)
     except BlockingIOError:

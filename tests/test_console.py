@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import resource
 import subprocess
@@ -80,6 +81,18 @@ def test_facts_are_the_exit_code_and_with_json_one_object_on_stdout(capsys: pyte
     assert found == {"exit_code": 3, "error": None, "failed": 2, "folder": "output/é", "accuracy": 0.5}
 
 
+def test_json_tells_paths_that_are_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    code = "import sys; from pipeline.console import parser, run\n"
+    code += "sys.exit(run(lambda given: {'folder': given.config}, parser('', '').parse_args()))"
+    command = [sys.executable, "-c", code, "--json", "--config", name]
+    for encoding in ("utf-8", "ascii"):
+        told = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, stdout=subprocess.PIPE
+        )
+        assert (told.returncode, json.loads(told.stdout)["folder"]) == (0, name)
+
+
 def test_what_a_program_waits_for_is_an_object_before_the_last(capsys: pytest.CaptureFixture[str]) -> None:
     def work(given: argparse.Namespace) -> None:
         given.tell({"address": "http://é:8000"})
@@ -87,7 +100,7 @@ def test_what_a_program_waits_for_is_an_object_before_the_last(capsys: pytest.Ca
 
     first = ""
     assert run(work, arguments()) == DONE
-    first = '{"address": "http://é:8000"}\n'
+    first = '{"address": "http://\\u00e9:8000"}\n'
     assert run(work, arguments("--json")) == DONE
     assert json.loads(capsys.readouterr().out)["exit_code"] == 0
 

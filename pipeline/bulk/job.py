@@ -18,7 +18,7 @@ from pipeline.bulk.listing import PhotoList, read_part, write_listing
 from pipeline.bulk.work import SCHEMA, Part
 from pipeline.edge.sources import EXTENSIONS
 from pipeline.errors import DataError
-from pipeline.files import read_arrow, read_json, replacing, write_arrow, write_json
+from pipeline.files import flock, read_arrow, read_json, replacing, write_arrow, write_json
 
 FORMAT_VERSION = 1
 
@@ -78,7 +78,7 @@ def begin(folder: Path, paths: Iterator[str], size: int, system: dict[str, Any])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
         except BlockingIOError as error:
             raise DataError(f"another process writes to {folder}; wait for it, or give another --out") from error
         with replacing(_listing(folder)) as temporary:

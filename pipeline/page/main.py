@@ -85,6 +85,9 @@ def camera(cascade: Cascade, manifest: Manifest | None) -> None:
 def grid(cascade: Cascade, manifest: Manifest | None) -> None:
     assert manifest is not None
     picked: photos.Shown | None = st.session_state.get("picked")
+    if picked and not picked.path.is_file():
+        st.info(markdown(f"{picked.path.name} is no longer on this machine."))
+        picked = st.session_state["picked"] = None
     if picked:
         verdict = st.container()
         answer = show(cascade, [Photo(str(picked.path), picked.path.name, picked.path.read_bytes())], manifest)

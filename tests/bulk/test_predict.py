@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -117,6 +118,16 @@ def test_a_table_without_paths(predict: Predict, tmp_path: Path) -> None:
     pd.DataFrame({"file": ["a.jpg"]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"has no column path \(or image_path\); its columns: \['file'\]"):
         predict(tmp_path / "t.parquet")
+
+
+def test_a_file_system_without_locks_takes_a_job(
+    predict: Predict, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert predict(photos / "b") == 0
 
 
 def test_an_empty_folder(predict: Predict, tmp_path: Path) -> None:

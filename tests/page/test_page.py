@@ -18,6 +18,7 @@ from toy import COLOURS, Experiment, write_photo
 from pipeline.config import load_config
 from pipeline.page.main import known_photos
 from pipeline.page.start import PAGE
+from pipeline.pages import markdown
 
 
 def opened(experiment: Experiment, view: str, monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -155,6 +156,21 @@ def test_a_test_photo_is_picked_with_its_true_species(packed: Experiment, monkey
     text = everything(sound(page.run()))
     assert "Its true species is *Pieris rapæ*: the answer is **" in text
     assert "Which stage answered, and why" in text
+
+
+def test_a_picked_photo_that_is_gone_makes_room_for_another(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened(experiment, "Test photos", monkeypatch)
+    page.button(key="pick1").click()
+    photo = sound(page.run()).session_state["picked"].path
+    photo.unlink()
+    sound(page.run())
+    assert [one.value for one in page.info] == [markdown(f"{photo.name} is no longer on this machine.")]
+    assert not page.error
+    page.button(key="pick2").click()
+    assert "Its true species is" in everything(sound(page.run()))
+    assert not page.info
 
 
 def test_the_true_species_of_binary_labels_is_what_a_binary_cascade_answers(packed: Experiment) -> None:
