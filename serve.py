@@ -32,9 +32,7 @@ def main() -> int:
     add("--wait-ms", type=float, default=2.0, help="how long a call waits for more photos (default 2)")
     add("--max-photos", type=int, default=32, help="photos per request (default 32)")
     add("--max-mb", type=float, default=32.0, help="size of a request (default 32)")
-    add(
-        "--max-megapixels", type=float, default=50.0, help="size of a photo; twice that is decoded at once (default 50)"
-    )
+    add("--max-megapixels", type=float, default=50.0, help="size of a photo; of those in work twice that (default 50)")
     add("--timeout", type=float, default=30.0, metavar="SECONDS", help="limit to send or to read (default 30)")
     given = arguments.parse_args()
     otherwise = given.model or given.precision or given.overrides or given.config != arguments.get_default("config")
