@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -22,14 +20,14 @@ from pipeline.console import log
 from pipeline.dataset.manifest import experiment_manifest
 from pipeline.dataset.stages.download import LEDGER
 from pipeline.deploy.cards import data_card, model_card
+from pipeline.deploy.renewal import room_beside, take_place
 from pipeline.edge.cascade import FORMAT_VERSION, Cascade, load_cascade
 from pipeline.edge.model import Model
 from pipeline.errors import ModelError
 from pipeline.evaluation.predict import model_file
 from pipeline.evaluation.run import evaluation_stamp
-from pipeline.files import read_json, sha256, write_json, write_text
+from pipeline.files import alone, read_json, sha256, write_json, write_text
 
-CODE = ("edge", "field")  # folders
 PACKAGES = ("onnxruntime", "numpy", "pillow")
 LAUNCHER = '''#!/usr/bin/env python3
 """Classify photos: classify.py IMAGE|FOLDER... (see README.md)."""
@@ -55,21 +53,28 @@ def bundle(config: Config) -> Path:
     """Write output/<experiment>/bundle from the exported models and the measured figures; returns the folder.
 
     It is built beside its place and takes it only when the packed cascade loads. A bundle that would be the same stays,
-    and so does what people put beside our files: results, photos.
+    and so does what people put beside our files: results, photos, folders, links. Who packs it meanwhile waits.
     """
     metrics = read_json(config.output / "metrics.json", "evaluation (run eval.py with the same --config first)")
     if not evaluation_stamp(config).fresh():
         raise ModelError(
             f"{config.output / 'metrics.json'} does not fit the settings, or was changed; run eval.py again"
         )
-    measured = metrics["cascade"][config.route.precision]
     target = config.output / "bundle"
-    building, old = target.with_name(".bundle.tmp"), target.with_name(".bundle.old")
-    if old.exists() and not target.exists():  # killed between the two renames below
-        old.replace(target)
-    for left_behind in (building, old):
-        shutil.rmtree(left_behind, ignore_errors=True)
-    building.mkdir(parents=True)
+    with alone(config.output / ".deploy.lock"):
+        building = room_beside(target)
+        stages = _build(config, metrics, building)
+        size = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
+        if take_place(building, target):
+            log.info("deploy    %s: %d stages, %.1f MB", target, stages, size / 1e6)
+        else:
+            log.info("deploy    up to date")
+    return target
+
+
+def _build(config: Config, metrics: dict[str, Any], building: Path) -> int:
+    """Write all files into an empty folder; returns the number of stages."""
+    measured = metrics["cascade"][config.route.precision]
     stages = [
         _stage(config, name, rule, metrics["models"][name][config.route.precision], building)
         for name, rule in measured["rules"].items()
@@ -104,45 +109,7 @@ def bundle(config: Config) -> Path:
     species = pd.read_csv(config.output / "evaluation" / "report_cascade.csv")
     write_text(building / "MODEL_CARD.md", model_card(description, metrics, told, species))
     write_text(building / "DATA_CARD.md", _data_card(config))
-    files, there = _files(building), _files(target)
-    former = _models(target / "cascade.json")
-    foreign = [file for file in there if file not in files and file not in former and not _is_code(file)]
-    if {file: there[file] for file in there if file not in foreign} == files:
-        shutil.rmtree(building)
-        log.info("deploy    up to date")
-        return target
-    for file in foreign:
-        (building / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(target / file, building / file)
-    for file in [*files, *foreign]:
-        with (building / file).open("rb") as written:
-            os.fsync(written.fileno())
-    if target.exists():
-        target.replace(old)
-    building.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
-    size = sum((target / file).stat().st_size for file in files)
-    log.info("deploy    %s: %d stages, %.1f MB", target, len(stages), size / 1e6)
-    return target
-
-
-def _files(folder: Path) -> dict[str, str]:
-    """Relative path and hash of each file, but for what Python compiles when a bundle is tried on the spot."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
-    return {str(path.relative_to(folder)): sha256(path) for path in found}
-
-
-def _models(description: Path) -> set[str]:
-    """Names of the models that an older bundle's cascade.json names; none where it is broken or not there."""
-    try:
-        return {stage["file"] for stage in json.loads(description.read_text(encoding="utf-8"))["stages"]}
-    except (OSError, ValueError, TypeError, KeyError):
-        return set()
-
-
-def _is_code(file: str) -> bool:
-    """Whether a file is of the kind that an older bundle's code may have held under another name."""
-    return Path(file).parts[0] in CODE and file.endswith(".py")
+    return len(stages)
 
 
 def _stage(config: Config, name: str, rule: dict[str, Any], measured: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import venv
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -210,6 +213,91 @@ def test_what_people_put_into_it_stays(config: Config, lines: Callable[[], list[
     bundle(config)
     assert set(content(folder)) == PROMISED | set(mine)
     assert {name: (folder / name).read_bytes() for name in mine} == mine
+
+
+def packed_again(config: Config) -> Path:
+    """After a change, so that the folder is another one."""
+    (config.output / "bundle" / "labels.csv").write_text("edited")
+    return bundle(config)
+
+
+def test_folders_and_links_that_people_put_into_it_stay_as_they_are(config: Config, tmp_path: Path) -> None:
+    folder = bundle(config)
+    (folder / "incoming" / "today").mkdir(parents=True)
+    (folder / "incoming").chmod(0o777)  # where another user puts photos
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "bee.jpg").write_bytes(b"a photo")
+    links = {"photos": tmp_path / "stick", "field/latest.jpg": tmp_path / "stick" / "bee.jpg", "lost": Path("../no")}
+    for name, place in links.items():
+        (folder / name).symlink_to(place)
+    packed_again(config)
+    assert (folder / "incoming" / "today").is_dir()
+    assert (folder / "incoming").stat().st_mode & 0o777 == 0o777
+    assert {name: (folder / name).readlink() for name in links} == links
+    assert set(content(folder)) == PROMISED | {"field/latest.jpg"}
+
+
+def test_a_command_that_runs_meanwhile_loses_no_row(config: Config) -> None:
+    folder = bundle(config)
+    with (folder / "results.csv").open("a") as results:
+        print("row 1", file=results, flush=True)
+        packed_again(config)
+        print("row 2", file=results, flush=True)
+        packed_again(config)
+        print("row 3", file=results)
+    assert (folder / "results.csv").read_text() == "row 1\nrow 2\nrow 3\n"
+
+
+def test_a_file_system_without_hard_links_gets_copies(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundle(config)
+    (folder / "results.csv").write_text("row")
+    before = (folder / "results.csv").stat()
+
+    def refuse(*given: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    packed_again(config)
+    assert (folder / "results.csv").read_text() == "row"
+    assert (folder / "results.csv").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_what_is_put_into_it_while_it_is_packed_stays(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = bundle(config), Path.replace
+
+    def replace(self: Path, other: Path) -> Path:
+        if self == folder:
+            (folder / "late.jpg").write_bytes(b"a photo")
+        return real(self, other)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    packed_again(config)
+    assert (folder / "late.jpg").read_bytes() == b"a photo"
+
+
+def test_two_at_once_take_turns(
+    config: Config, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    begun, go_on, real = threading.Event(), threading.Event(), module._readme
+
+    def readme(description: dict[str, Any]) -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return real(description)
+
+    monkeypatch.setattr(module, "_readme", readme)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(bundle, config)]
+        assert begun.wait(20)
+        both.append(pool.submit(bundle, config))
+        wait(both, timeout=0.5)
+        assert not any(one.done() for one in both)
+        go_on.set()
+        folder = config.output / "bundle"
+        assert [one.result() for one in both] == [folder, folder]
+    assert set(content(folder)) == PROMISED
+    assert lines()[-1] == "deploy    up to date"
+    assert not list(config.output.glob(".bundle*"))
 
 
 @pytest.mark.parametrize("moment", ["load_cascade", "_readme"])
