@@ -19,6 +19,10 @@ from pipeline.listening import FORMATS
 from pipeline.serving.batching import batched
 from pipeline.serving.limits import Limits
 
+# Pillow's blocks of pixels: larger than 32 MB, glibc gives each back to the system when it is freed; smaller ones would stay
+# with the thread that decoded, so that the threads together keep what only two large photos need at a time
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
+
 
 class Full(Exception):
     """The queue has no room for these photos; `seconds`: for Retry-After."""

@@ -131,6 +131,11 @@ def test_a_large_photo_is_not_passed_by_small_ones() -> None:
     assert turns.free == 10
 
 
+def test_decoded_photos_are_given_back_to_the_system() -> None:
+    """glibc keeps what is smaller than 32 MB for the thread that freed it."""
+    assert Image.core.get_block_size() > 32 << 20
+
+
 def test_a_network_that_breaks_gives_its_pixels_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cascade, "classify", lambda *given, **limits: 1 / 0)
     with pytest.raises(ZeroDivisionError):
