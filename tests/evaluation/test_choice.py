@@ -186,6 +186,17 @@ def test_without_main_a_threshold_must_be_given() -> None:
     assert list(choose(caches, Route(threshold=0.6), 0).rules) == [Rule(0.6), Rule(0.6)]
 
 
+@pytest.mark.parametrize("threshold", ["auto", 0.5])
+def test_a_model_that_answers_all_stands_last(threshold: Any) -> None:
+    cache, main = pair(0)
+    pruned = replace(main, card={**main.card, "name": "main_p50"})
+    for stages in ([pruned, cache, main], [pruned, main], [pruned, cache]):
+        with pytest.raises(
+            LabelSpaceError, match=r'main_p50 has no "Other", so it answers every photo .* put it last in'
+        ):
+            choose(stages, Route(threshold=threshold), 0)
+
+
 def test_only_the_given_photos_choose() -> None:
     both = pair(5, n=1600)
     for t in both:

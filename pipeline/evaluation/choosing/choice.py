@@ -37,6 +37,11 @@ def choose(tables: Sequence[Predictions], settings: Route, seed: int, reference:
     """
     against = tables[-1] if reference is None else reference
     check_same_photos([*tables, against])
+    if full := [table.name for table in tables[:-1] if not table.labels.has_other]:
+        raise LabelSpaceError(
+            f'{full[0]} has no "Other", so it answers every photo and nothing comes to the stages after it; put it last in '
+            "route.stages, or leave it out"
+        )
     if settings.threshold == "auto" and tables[-1].labels.has_other:
         raise LabelSpaceError("route.threshold auto compares with main, which is no stage here; set it to a number")
     learn, [*test, against] = parts([*tables, against], settings.learn_share, seed)
