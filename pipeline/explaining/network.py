@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.edge.recipe import Recipe
 from pipeline.errors import ModelError
+from pipeline.evaluation.report.channels import is_map
 from pipeline.models.deployable import Deployable
 
 SMOOTH = (nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU)  # activations that are neither ReLU nor gates
@@ -58,7 +59,7 @@ def last_map(model: Deployable, size: int) -> str:
     (n, places, channels) after it. A network without one is a ModelError.
     """
     seen = [(name, shape) for name, _, shape in outputs(model, size)]
-    places = [i for i, (_, shape) in enumerate(seen) if len(shape) == 4 and shape[2] == shape[3] > 1]
+    places = [i for i, (_, shape) in enumerate(seen) if is_map(shape)]
     if not places or any(_tokens(shape) for _, shape in seen[places[-1] + 1 :]):
         raise ModelError(
             "the network has no last feature map of channels over places, as a transformer has none; methods that look at "

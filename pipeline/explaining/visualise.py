@@ -19,6 +19,7 @@ from pipeline.dataset.manifest import learnt_manifest
 from pipeline.dataset.plots import save
 from pipeline.edge.errors import UnreadableImage
 from pipeline.errors import ConfigError, did_you_mean
+from pipeline.evaluation.report.channels import is_map
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
 from pipeline.explaining.figure import SIDE, overlay
 from pipeline.explaining.kept import once
@@ -155,7 +156,7 @@ def _layer(subject: Subject, name: str | None) -> str:
     size = subject.card.recipe.size
     if name is None:
         return last_map(subject.model, size)
-    there = [layer for layer, _, shape in outputs(subject.model, size) if len(shape) == 4]
+    there = [layer for layer, _, shape in outputs(subject.model, size) if is_map(shape)]
     if f"network.{name}" not in there:
         layers = [layer.removeprefix("network.") for layer in there]
         hint = did_you_mean(name, layers, f"the last is {layers[-1]}")

@@ -46,6 +46,23 @@ def test_the_last_map_of_each_resolution() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
+class Last(nn.Module):
+    """Channels last between two permutations, as in ConvNeXt's blocks; then tokens over no square."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+def test_channels_last_are_no_map() -> None:
+    net = Net()
+    net.second = nn.Sequential(
+        nn.AvgPool2d(2), Last(), nn.Flatten(2), nn.Linear(12, 3), nn.Unflatten(1, (2, 2)), Last()
+    )
+    net.head = nn.Linear(2, 2)
+    maps = feature_maps(Deployable(net, Recipe(size=8)), np.zeros((8, 8, 3), np.uint8))
+    assert {name: found.shape for name, found in maps.items()} == {"first": (3, 8, 8), "second.0": (3, 4, 4)}
+
+
 def test_a_picture_of_few_channels_and_of_many_layers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)

@@ -14,6 +14,7 @@ import torch
 from toy import Experiment
 
 from explaining.conftest import SIZE, Red, blob, subject
+from pipeline.errors import ConfigError
 from pipeline.explaining import visualise
 from pipeline.explaining.dream import activations, channels, directions, dream, labels
 from pipeline.explaining.network import outputs, seeded
@@ -62,6 +63,31 @@ def test_each_place_of_a_grid_is_as_bright_as_it_answers() -> None:
     row, column = np.unravel_index(drawn.argmax(), drawn.shape)
     assert row <= 1 and column >= 3
     assert (drawn[3:] == 0).all()  # nothing answers there: the paper stays white
+
+
+class Turn(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class Turned(Red):
+    """Channels last for a while, as in ConvNeXt's blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels_last = Turn()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        turned: torch.Tensor = self.channels_last(x)
+        answer: torch.Tensor = super().forward(turned.permute(0, 3, 1, 2))
+        return answer
+
+
+def test_a_layer_with_its_channels_last_is_refused() -> None:
+    asked = subject(Turned())
+    assert visualise._layer(asked, "red") == "network.red"
+    with pytest.raises(ConfigError, match="has no layer 'channels_last' that gives channels over places"):
+        visualise._layer(asked, "channels_last")
 
 
 def test_groups_lie_where_their_channels_answer() -> None:

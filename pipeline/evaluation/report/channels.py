@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -48,11 +49,11 @@ def channels(config: Config, photo: Path) -> list[Path]:
 
 def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
     """Per resolution, finest first, the last feature map of that size: {layer: (channels, height, width)}."""
-    last: dict[tuple[int, int], tuple[str, Tensor]] = {}
+    last: dict[int, tuple[str, Tensor]] = {}
 
     def keep(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-            last[output.shape[2], output.shape[3]] = name, output[0]
+        if isinstance(output, Tensor) and is_map(output.shape):
+            last[output.shape[2]] = name, output[0]
 
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.network.named_modules():
@@ -60,6 +61,12 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
             hooks.enter_context(hook)
         model.eval()(torch.from_numpy(pixels.copy())[None])
     return {name: last[size][1].numpy() for size in sorted(last, reverse=True) for name in [last[size][0]]}
+
+
+def is_map(shape: Sequence[int]) -> bool:
+    """Whether an output is (photos, channels, h, w) with h = w > 1, as recipes are square; (photos, h, w, channels), as it
+    is within ConvNeXt's blocks, is none."""
+    return len(shape) == 4 and shape[2] == shape[3] > 1
 
 
 def draw(pixels: Pixels, maps: Maps, title: str, path: Path, **metadata: str) -> None:
