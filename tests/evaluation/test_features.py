@@ -66,6 +66,14 @@ def test_weights_that_are_not_the_exported_ones_are_refused(measured: Experiment
         features(config, 5)
 
 
+def test_too_few_photos_for_a_map(measured: Experiment) -> None:
+    for photos in (1, 2):
+        with pytest.raises(DataError, match=f"takes 3 or more, not {photos}; give a larger number"):
+            features(measured.config(), photos)
+    rng = np.random.default_rng(0)
+    assert all(np.isfinite(xy).all() for xy in project(rng.normal(size=(3, 16)).astype(np.float32), 0).values())
+
+
 def test_the_page_holds_every_photo_and_fetches_nothing(
     measured: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
 ) -> None:

@@ -31,6 +31,7 @@ from pipeline.style import COLOURS
 
 PERPLEXITY, NEIGHBOURS, MIN_DIST = 50, 30, 0.05
 KEPT = 0.95
+LEAST = 3  # photos of which a map of two dimensions tells something
 MAPS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -40,6 +41,11 @@ def features(config: Config, photos: int) -> pd.DataFrame:
     """
     tables, _ = seeded_part(config, photos)
     judged = judge(tables[-1])
+    if len(judged.rows) < LEAST:
+        raise DataError(
+            f"--features maps photos by how they differ, so it takes {LEAST} or more, not {len(judged.rows)}; give a larger "
+            "number, and a test part that holds as many"
+        )
     network, card = load_model(config.models / tables[-1].name)
     if card.weights_sha256 != tables[-1].card["weights_sha256"]:
         raise DataError(
