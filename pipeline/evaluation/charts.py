@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from pipeline.dataset.plots import save
@@ -35,10 +36,8 @@ def curves(judged: Judged, path: Path, named: Sequence[str] = ()) -> pd.DataFram
         of, p = judged.truth == i, judged.probabilities[:, i]
         if not of.any() or of.all():
             continue
-        precision, recall, _ = precision_recall_curve(of, p)
         fpr, tpr, _ = roc_curve(of, p)
-        best = np.maximum.accumulate(precision[:-1])  # interpolated: the best precision at this recall or a higher one
-        lines[name] = (np.interp(GRID, recall[-2::-1], best[::-1]), np.interp(GRID, fpr, tpr))
+        lines[name] = interpolated(of, p), np.interp(GRID, fpr, tpr)
         rows.append((name, int(of.sum()), average_precision_score(of, p), roc_auc_score(of, p)))
     found = pd.DataFrame(rows, columns=["species", "support", "average_precision", "roc_auc"])
     found = found.sort_values("average_precision", kind="stable").reset_index(drop=True)
@@ -61,10 +60,8 @@ def curves(judged: Judged, path: Path, named: Sequence[str] = ()) -> pd.DataFram
         axes.grid(alpha=0.3)
     if lines:
         every = (judged.truth[:, None] == np.arange(len(judged.labels))).ravel(), judged.probabilities.ravel()
-        precision, recall, _ = precision_recall_curve(*every)
         area = f"all together (micro), area {average_precision_score(*every):.3f}"
-        best = np.maximum.accumulate(precision[:-1])
-        left.plot(GRID, np.interp(GRID, recall[-2::-1], best[::-1]), "--", color="black", linewidth=1.5, label=area)
+        left.plot(GRID, interpolated(*every), "--", color="black", linewidth=1.5, label=area)
         left.legend(handles=left.lines[-1:], loc="lower left", fontsize=8)
     left.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     right.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title="ROC")
@@ -75,6 +72,14 @@ def curves(judged: Judged, path: Path, named: Sequence[str] = ()) -> pd.DataFram
     figure.tight_layout()
     save(figure, path)
     return found
+
+
+def interpolated(of: NDArray[np.bool_], p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Precision at each recall of GRID: the best at this recall or a higher one, a falling step function."""
+    precision, recall, _ = precision_recall_curve(of, p)
+    best = np.maximum.accumulate(precision[:-1])[::-1]  # without the point (0, 1), which no threshold gives
+    steps: NDArray[np.float64] = best[np.searchsorted(recall[-2::-1], GRID - 1e-9)]
+    return steps
 
 
 def calibration(systems: Mapping[str, Judged], ece: Mapping[str, float], path: Path) -> None:
@@ -115,7 +120,7 @@ def thresholds(tables: Sequence[Predictions], rules: Rules, path: Path) -> None:
         rows.append((routed.sent_on.mean(), (routed.answers == truth).mean()))
     rate, accuracy = zip(*rows, strict=True)
     figure, axes = plt.subplots(figsize=(8, 4.8))
-    axes.plot(grid, rate, color=GREEN, linewidth=2, label="communication rate (share sent on to main)")
+    axes.plot(grid, rate, color=GREEN, linewidth=2, label="communication rate (share that no cache answers)")
     axes.plot(grid, accuracy, color=BLUE, linewidth=2, label="accuracy of the cascade")
     caches = [rule for table, rule in zip(tables, rules, strict=True) if table.labels.has_other]
     for k, threshold in enumerate(sorted({rule.threshold for rule in caches if rule})):

@@ -170,6 +170,16 @@ def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert colours(tmp_path / "x.png") > 10
 
 
+def test_a_perfect_classifier_is_precise_at_every_recall() -> None:
+    of = np.arange(100) < 4
+    p = np.where(of, 0.9, 0.1) + np.arange(100) / 1000
+    assert charts.interpolated(of, p) == pytest.approx(1)
+    p[0] = 0.0  # one is told last: three of four are found without an error, the fourth with all the others
+    steps = charts.interpolated(of, p)
+    assert steps[charts.GRID <= 0.75] == pytest.approx(1)
+    assert steps[charts.GRID > 0.75] == pytest.approx(4 / 100)
+
+
 def test_curves_of_named_species_have_the_colours(shown: list[Figure]) -> None:
     judged = judge(experiment(8, 200)[1].part("test"))
     names = [judged.labels.names[i] for i in (7, 2)]
