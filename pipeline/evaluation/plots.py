@@ -18,7 +18,7 @@ from pipeline.edge.rule import Rule
 from pipeline.evaluation.predict import Predictions
 from pipeline.evaluation.routing import Routed, Rules, at, route, truth_ids
 from pipeline.evaluation.scores import Floats, Ids
-from pipeline.evaluation.simulation.monte_carlo import NORMAL_95, runs_enough
+from pipeline.evaluation.simulation.monte_carlo import half_width, runs_enough
 from pipeline.labels import LabelSpace
 from pipeline.style import GREEN, RED
 
@@ -64,8 +64,7 @@ def trade_off(val: list[Predictions], test: list[Predictions], chosen: Rules, pa
 def _point(tables: list[Predictions], rules: Rules) -> tuple[float, float]:
     routed = route(tables, rules)
     truth = truth_ids(tables[0].rows["species"].tolist(), routed.labels)
-    left = routed.sent_on if routed.main >= 0 else routed.answers < 0
-    return float(left.mean()), float((routed.answers == truth).mean())
+    return float(routed.sent_on.mean()), float((routed.answers == truth).mean())
 
 
 def worst_and_best(truth: Ids, answers: Ids, labels: LabelSpace, system: str, path: Path) -> None:
@@ -117,11 +116,11 @@ def confusion(truth: NDArray[np.int64], routed: Routed, path: Path) -> None:
 
 def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path: Path) -> None:
     """Per stage: share of the photos that it answers, right and wrong."""
-    right = routed.answers == truth
+    right, answered = routed.answers == truth, [routed.answered(k) for k in range(len(test))]
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(test)))
     names = [table.name for table in test]
-    good = [float((right & (routed.stage == k)).mean()) for k in range(len(test))]
-    bad = [float((~right & (routed.stage == k)).mean()) for k in range(len(test))]
+    good = [float((right & mine).mean()) for mine in answered]
+    bad = [float((~right & mine).mean()) for mine in answered]
     for left, values, colour, name in (
         (np.zeros(len(test)), good, GREEN, "right"),
         (np.array(good), bad, RED, "wrong"),
@@ -134,7 +133,7 @@ def flow(test: list[Predictions], routed: Routed, truth: NDArray[np.int64], path
     ]
     axes.bar_label(bars, told, fontsize=9)
     axes.set_xticks(np.linspace(0, 1, 11))
-    axes.set_xlim(0, 1.45 * max(g + b for g, b in zip(good, bad, strict=True)))
+    axes.set_xlim(0, 1.45 * max(g + b for g, b in zip(good, bad, strict=True)) or 1)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set(xlabel="share of all test photos", title="Which stage answers")
@@ -151,7 +150,7 @@ def convergence(runs: pd.DataFrame, means: Mapping[str, float], within: float, p
         values = runs[name].to_numpy()
         running = np.cumsum(values) / count
         variance = np.maximum(np.cumsum(values**2) / count - running**2, 0) * count / np.maximum(count - 1, 1)
-        half = NORMAL_95 * np.sqrt(variance / count)
+        half = half_width(np.sqrt(variance), count)
         start = min(9, len(runs) - 1)  # too few runs for a spread
         axes.fill_between(count[start:], (running - half)[start:], (running + half)[start:], color=GREEN, alpha=0.25)
         axes.plot(count, running, color=GREEN)

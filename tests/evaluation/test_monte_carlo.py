@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.scores import Floats, Ids, Sample, score
 from pipeline.evaluation.simulation.mixes import edit, observed, of_month, species_mix
-from pipeline.evaluation.simulation.monte_carlo import Day, Simulation, runs_enough, storage, summary
+from pipeline.evaluation.simulation.monte_carlo import Day, Simulation, half_width, runs_enough, storage, summary
 from pipeline.evaluation.simulation.monte_carlo import simulate as simulate_days
 from pipeline.sections.evaluation import MonteCarlo
 
@@ -104,6 +104,26 @@ def test_the_interval_is_that_of_the_binomial() -> None:
     assert figures["high_95"] == pytest.approx(p + half, abs=0.006)
 
 
+def test_a_run_without_a_photo_of_a_figure_is_no_part_of_it() -> None:
+    """One photo of ten is a hit, and it is right; a day of three photos often has none."""
+    truth = np.arange(10)
+    hit, nothing = truth == 0, np.zeros(10)
+    ratios = {"hit_precision": (hit, hit), "nothing": (nothing, nothing)}
+    figures, found = figures_of(Sample(truth, truth, 10, ratios=ratios), Day(truth, 3), 200)
+    assert 100 < found.runs["hit_precision"].isna().sum() < 200
+    assert figures["hit_precision"]["mean"] == figures["hit_precision"]["low_95"] == 1
+    assert figures["hit_precision"]["mean_95"] == [1, 1]
+    assert set(figures["nothing"].values()) == {None}
+
+
+def test_the_interval_of_the_mean_of_few_runs_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    runs = rng.normal(0, 1, (4000, 5))
+    held = np.abs(runs.mean(axis=1)) <= half_width(runs.std(axis=1, ddof=1), 5)
+    assert held.mean() == pytest.approx(0.95, abs=0.01)  # 1.96 standard errors hold 88 %
+    assert runs_enough(1.0, 2.0) == 4  # Student's 3.18 / 2 is the first below 2
+
+
 def test_certainty() -> None:
     truth = np.array([0, 1, 2])
     sample = Sample(truth, truth, 3)
@@ -111,7 +131,7 @@ def test_certainty() -> None:
     assert accuracy == {"mean": 1, "mean_95": [1, 1], "sd": 0, "low_95": 1, "high_95": 1, "pooled": 1}
     one = figures_of(sample, Day(truth, 10), 1)[0]["accuracy"]  # of which nobody knows how far it is from the next
     assert one == {"mean": 1, "mean_95": None, "sd": None, "low_95": None, "high_95": None, "pooled": 1}
-    assert runs_enough(accuracy["sd"], 0.01) == 1
+    assert runs_enough(accuracy["sd"], 0.01) == 2  # of one run nobody knows
 
 
 def test_no_photos() -> None:
@@ -235,6 +255,16 @@ def test_missing_and_newly_dominant_species() -> None:
         species_mix(MonteCarlo(missing=["bee"]), NAMES, ROWS)
 
 
+def test_a_dominant_species_holds_its_share_where_others_lack_photos() -> None:
+    settings, photos = MonteCarlo(dominant={"a": 0.8}), np.array([10, 0, 10])
+    mix = species_mix(settings, NAMES, ROWS, photos)
+    assert Day(np.repeat(np.arange(3), photos), 5, mix).shares == pytest.approx([0.8, 0, 0.2])
+    with pytest.raises(
+        DataError, match="monte_carlo.dominant gives 'a' a share, but no test photo is of it; leave it out"
+    ):
+        species_mix(settings, NAMES, ROWS, np.array([0, 1, 1]))
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"a": "many"}', '{"a": -1}', "not JSON"])
 def test_observed_frequencies_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "region.json").write_text(text)
@@ -282,7 +312,7 @@ def test_the_published_storage_figure() -> None:
 def test_as_many_runs_as_are_enough_hold_the_mean() -> None:
     rng = np.random.default_rng(0)
     runs = runs_enough(0.05, 0.005)
-    assert runs == 385
+    assert runs == 387
     means = rng.normal(0.7, 0.05, (500, runs)).mean(axis=1)
     assert (abs(means - 0.7) < 0.005).mean() == pytest.approx(0.95, abs=0.03)
 

@@ -221,6 +221,22 @@ def test_results_of_other_models_or_thresholds_are_left_out_and_told(
     assert told in lines()
 
 
+def test_simulated_days_tell_their_settings(reported: Experiment, tmp_path: Path) -> None:
+    copy = reported.copy(tmp_path / "root")
+    mix = [
+        "dominant={Apis mellifera: 0.8}",
+        "missing=[Vanessa atalanta]",
+        "dirichlet=20",
+        "replacement=false",
+        "samples=10",
+    ]
+    monte_carlo(copy.config(*(f"monte_carlo.{one}" for one in mix)), "big", "burst")
+    told = {row["name"]: row["mix"] for row in of_results(copy.config(), {basis(copy.config())})["simulations"]}
+    assert told["burst_big"] == (
+        "test, photos, 80 % Apis mellifera, no Vanessa atalanta, varied by Dirichlet 20, no photo twice"
+    )
+
+
 def test_a_report_is_written_anew_only_when_something_in_it_changed(
     reported: Experiment, tmp_path: Path, lines: Callable[[], list[str]]
 ) -> None:
@@ -242,6 +258,12 @@ def test_a_cascade_without_main(experiment: Experiment) -> None:
     evaluate(config)
     page = Text(write_report(config).read_text(encoding="utf-8")).seen
     assert "it has no main model" in page
+    assert "ece" in json.loads((config.output / "metrics.json").read_text())["cascade"]["int8"]
+    closed = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=1.0")
+    evaluate(closed)
+    # nothing is answered, so there is no calibration to tell
+    assert "ece" not in json.loads((closed.output / "metrics.json").read_text())["cascade"]["int8"]
+    assert "100 % of the photos get no answer" in Text(write_report(closed).read_text(encoding="utf-8")).seen
     assert "A cache without training" not in page
 
 

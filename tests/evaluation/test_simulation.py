@@ -15,6 +15,7 @@ from pipeline.config import Config, load_config, override
 from pipeline.dataset.manifest import read_manifest
 from pipeline.edge.errors import BundleError
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.simulation.simulation import monte_carlo
 
 from .files import files, read
@@ -90,6 +91,11 @@ def test_a_cascade_without_main_is_its_caches_and_sends_on_what_they_do_not_know
     both, caches = (monte_carlo(config, model, "none") for model in ("both", "caches"))
     assert both == {**caches, "model": "both"}
     assert both["communication_rate"]["pooled"] > 0
+    evaluate(config)
+    told = read(config.output / "metrics.json")["cascade"]["int8"]
+    for name in ("communication_rate", "saving_rate"):
+        assert both[name]["pooled"] == pytest.approx(told[name], abs=0.05)
+    assert 0 < told["saving_rate"] == told["stages"][0]["hit_rate"] < 1
     assert both["accuracy"]["pooled"] <= both["saving_rate"]["pooled"] < 1
     assert both["storage"]["looked_at"]["mean"] > both["storage"]["kept"]
 
@@ -148,6 +154,7 @@ def test_simulation_draws_from_other_parts_and_by_other_mixes(evaluated: Config)
     config = load_config(evaluated.output.parents[1] / "toy.yaml", [*settings, *paths])
     result = monte_carlo(config, "both", "x")
     assert (result["drawn_from"], result["mix"], result["photos"]) == ("train", "uniform", 15)
+    assert result["settings"] == config.monte_carlo.model_dump(mode="json")
     assert (config.output / "predictions" / "main.int8.train.parquet").is_file()
     with pytest.raises(DataError, match="4 samples cannot hold each of the 5 species once"):
         monte_carlo(

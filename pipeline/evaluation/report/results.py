@@ -41,10 +41,9 @@ def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
             full = "never"
         else:
             full = f"{kept['looked_at']['mean']:,.0f} photos for {kept['limit_mb']:g} MB"
-        mix = f"{found['drawn_from']}, {found['mix']}" + (", every species once" if found["every_species"] else "")
         figures = [found[name] for name in TOLD]
         simulations.append(
-            {"name": path.stem, "runs": f"{found['runs']:,}", "samples": f"{found['samples']:,}", "mix": mix,
+            {"name": path.stem, "runs": f"{found['runs']:,}", "samples": f"{found['samples']:,}", "mix": _mix(found),
              "figures": figures, "full": full}
         )  # fmt: skip
     tta = []
@@ -59,6 +58,19 @@ def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
         "stress": _stress(found["table"]) if (found := _fitting(stress, fits)) else "",
         "tta": tta,
     }
+
+
+def _mix(found: dict[str, Any]) -> str:
+    """The part that was drawn from, the mix, and all that is not as usual about them."""
+    settings = found.get("settings", {})  # results of before 0.1.0 have none
+    told = [found["drawn_from"], found["mix"]]
+    told += [f"month {settings['month']}"] if found["mix"] == "month" else []
+    told += [f"{100 * share:g} % {name}" for name, share in settings.get("dominant", {}).items()]
+    told += [f"no {name}" for name in settings.get("missing", [])]
+    told += [f"varied by Dirichlet {settings['dirichlet']:g}"] if settings.get("dirichlet") else []
+    told += ["every species once"] if found["every_species"] else []
+    told += [] if found["replacement"] else ["no photo twice"]
+    return ", ".join(told)
 
 
 def layer_pictures(config: Config, tables: list[Predictions]) -> dict[str, str]:

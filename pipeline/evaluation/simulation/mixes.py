@@ -12,13 +12,18 @@ import pyarrow as pa
 
 from pipeline.dataset.labelling import tell_unseen
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.scores import Floats
+from pipeline.evaluation.scores import Floats, Ids
 from pipeline.files import read_json
 from pipeline.sections.evaluation import MonteCarlo
 
 
-def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) -> Floats | None:
-    """Share of each of the names; None where every photo counts alike. rows: the manifest's."""
+def species_mix(
+    settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame, photos: Ids | None = None
+) -> Floats | None:
+    """Share of each of the names; None where every photo counts alike. rows: the manifest's.
+
+    photos: how many of each name can be drawn; a name without any has no share, so that the dominant ones hold theirs.
+    """
     if settings.mix == "photos" and not settings.missing and not settings.dominant:
         return None
     counts: Mapping[str, float] = dict.fromkeys(names, 1.0)  # uniform
@@ -33,6 +38,13 @@ def species_mix(settings: MonteCarlo, names: Sequence[str], rows: pd.DataFrame) 
     for name in [*settings.missing, *settings.dominant]:
         if name not in names:
             raise ConfigError(f"monte_carlo names {name!r}, which is no species of the data set")
+    if photos is not None:
+        if empty := [name for name in settings.dominant if not photos[names.index(name)]]:
+            raise DataError(
+                f"monte_carlo.dominant gives {empty[0]!r} a share, but no {settings.split} photo is of it; leave it out, or "
+                "draw from another monte_carlo.split"
+            )
+        mix[photos == 0] = 0
     return edit(mix, names, settings.missing, settings.dominant)
 
 

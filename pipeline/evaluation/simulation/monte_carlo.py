@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm, t
 
 from pipeline.errors import DataError
 from pipeline.evaluation.scores import CELLS, Floats, Ids, Sample, score
 
-NORMAL_95 = 1.96  # standard errors on each side of a mean that hold 95 %
 LEAST = 1e-300  # weight of a species whose share of a wild mix is too small for a float: it comes last, but before none
 
 
@@ -92,7 +92,8 @@ class Day:
 
 @dataclass(frozen=True)
 class Simulation:
-    """runs: one row per run, one column per figure. drawn: how often each photo was drawn, over all runs."""
+    """runs: one row per run, one column per figure, NaN where the run has no photo of it. drawn: how often each photo was
+    drawn, over all runs."""
 
     runs: pd.DataFrame
     drawn: Floats
@@ -111,37 +112,48 @@ def simulate(sample: Sample, day: Day, runs: int, seed: int, cells: int = CELLS)
             [np.bincount(day.draw(np.random.default_rng([seed, run])), minlength=n) for run in chunk]
         ).astype(np.float64)
         drawn += weights.sum(axis=0)
-        parts.append(pd.DataFrame(score(sample, weights)))
+        parts.append(pd.DataFrame(score(sample, weights, np.nan)))
     return Simulation(pd.concat(parts, ignore_index=True).rename_axis("run").reset_index(), drawn)
 
 
 def summary(sample: Sample, found: Simulation) -> dict[str, dict[str, Any]]:
     """Per figure: mean over the runs with its interval, the range that holds 95 % of the runs, and the pooled figure.
 
-    One run has a mean alone; how far runs differ needs two or more, so its intervals and sd are None.
+    Runs that have no photo of a figure are no part of it; all is None where none has. One run has a mean alone; how far
+    runs differ needs two or more, so its intervals and sd are None.
     """
-    pooled = score(sample, found.drawn[None])
+    pooled = score(sample, found.drawn[None], np.nan)
     figures = {}
     for name in found.runs.columns.drop("run"):
-        values = found.runs[name].to_numpy()
+        values = found.runs[name].dropna().to_numpy()
         told, mean_95, sd = spread(values), None, None
         if len(values) > 1:
             sd = float(values.std(ddof=1))
-            half = NORMAL_95 * sd / np.sqrt(len(values))
+            half = float(half_width(sd, len(values)))
             mean_95 = [told["mean"] - half, told["mean"] + half]
-        figures[name] = {**told, "mean_95": mean_95, "sd": sd, "pooled": float(pooled[name][0])}
+        whole = float(pooled[name][0]) if len(values) else None
+        figures[name] = {**told, "mean_95": mean_95, "sd": sd, "pooled": whole}
     return figures
 
 
+def half_width(sd: Floats | float, runs: Ids | int) -> Floats:
+    """Half of the 95 % interval of a mean over two runs or more of this standard deviation (Student, 1908)."""
+    half: Floats = t.ppf(0.975, np.maximum(np.asarray(runs) - 1, 1)) * sd / np.sqrt(runs)
+    return half
+
+
 def spread(values: Floats | Ids) -> dict[str, Any]:
-    """Mean of the runs and the range that holds 95 % of them; None for the range of a single one."""
+    """Mean of the runs and the range that holds 95 % of them; None for the range of a single one, and for all of none."""
     low, high = np.percentile(values, [2.5, 97.5]).tolist() if len(values) > 1 else (None, None)
-    return {"mean": float(values.mean()), "low_95": low, "high_95": high}
+    return {"mean": float(values.mean()) if len(values) else None, "low_95": low, "high_95": high}
 
 
 def runs_enough(sd: float, within: float) -> int:
-    """Number of runs for a 95 % interval of the mean within +- `within`, for runs of this standard deviation."""
-    return max(1, int(np.ceil((NORMAL_95 * sd / within) ** 2)))
+    """Number of runs for a 95 % interval of the mean within +- `within`, for runs of this standard deviation; two at least."""
+    runs = max(2, int(np.ceil((norm.ppf(0.975) * sd / within) ** 2)))  # Student's interval needs a few more
+    while half_width(sd, runs) > within:
+        runs += 1
+    return runs
 
 
 def storage(rate: float, photo_kb: float, limit_mb: float, runs: int, seed: int) -> dict[str, Any]:

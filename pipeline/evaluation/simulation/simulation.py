@@ -117,9 +117,11 @@ def _simulate(
     names = manifest.species().names
     place = {name: i for i, name in enumerate(names)}
     good = manifest.rows[manifest.rows["split"] != ""]
+    species = np.array([place[name] for name in rows["species"]])
+    photos = np.bincount(species, minlength=len(names))
     day = Day(
-        np.array([place[name] for name in rows["species"]]), settings.samples, species_mix(settings, names, good),
-        settings.replacement, settings.every_species, settings.dirichlet,
+        species, settings.samples, species_mix(settings, names, good, photos), settings.replacement,
+        settings.every_species, settings.dirichlet,
     )  # fmt: skip
     found = simulate(subject.sample, day, settings.runs, config.seed)
     told = summary(subject.sample, found)
@@ -129,6 +131,7 @@ def _simulate(
     result = {
         "model": model,
         "basis": fits,
+        "settings": settings.model_dump(mode="json"),
         "runs": settings.runs,
         "samples": settings.samples,
         "drawn_from": settings.split,
@@ -136,9 +139,7 @@ def _simulate(
         "replacement": settings.replacement,
         "every_species": settings.every_species,
         "photos": len(rows),
-        "species_without_photos": [
-            name for name, n in zip(names, np.bincount(day.species, minlength=len(names)), strict=True) if not n
-        ],
+        "species_without_photos": [name for name, n in zip(names, photos, strict=True) if not n],
         "precision": tables[0].card["precision"],
         **told,
         "runs_enough": {

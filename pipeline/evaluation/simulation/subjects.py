@@ -57,11 +57,10 @@ def cascade_subject(tables: list[Predictions], rules: Rules, labels: LabelSpace)
     routed = route(tables, rules)
     names = np.array([*translate(routed.labels.names, labels.names), -1])  # -1 maps to -1
     truth, answers = truth_ids(tables[0].rows["species"].tolist(), labels), names[routed.answers]
-    everything, right = np.ones(len(truth)), answers == truth
-    sent_on = routed.sent_on if routed.main >= 0 else answers < 0
+    everything, right, sent_on = np.ones(len(truth)), answers == truth, routed.sent_on
     ratios: Ratios = {"communication_rate": (sent_on, everything), "saving_rate": (~sent_on, everything)}
     for k, table in enumerate(tables):
-        mine = (routed.stage == k) & (answers >= 0)
+        mine = routed.answered(k)
         ratios[f"hit_rate_{table.name}"] = (mine, everything)
         ratios[f"error_rate_{table.name}"] = (mine & ~right, mine)
     return Subject(tables[0].rows, Sample(truth, answers, len(labels), ratios=ratios), labels)
