@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
 from pipeline.edge.rule import probabilities
-from pipeline.evaluation.scores import RESAMPLES, Floats, Ids, Sample, with_intervals
+from pipeline.evaluation.scores import RESAMPLES, Floats, Ids, Sample, clopper_pearson, with_intervals
 from pipeline.labels import OTHER, LabelSpace, long_tail
 
 Ratios = dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -38,12 +38,15 @@ def headline(
     """Every headline figure with its interval: accuracy, macro and weighted scores, with and without "Other", and ECE.
 
     train: photos per species to train on; gives the scores of head, middle and tail. ratios: further figures.
-    counts: how often each photo was drawn, where it was.
+    counts: how often each photo was drawn, where it was. A figure of no photo is left out: the part that has none in the
+    truth, the calibration of no answer.
     """
     index = {name: i for i, name in enumerate(labels.names)}
     parts = {part: np.array([index[n] for n in names if n in index]) for part, names in long_tail(train or {}).items()}
     other = len(labels) - 1 if labels.has_other else None
-    parts = {part: ids for part, ids in parts.items() if len(ids)}
+    parts = {part: ids for part, ids in parts.items() if np.isin(truth, ids).any()}
+    if not (answers >= 0).any():
+        confidence = None
     return with_intervals(Sample(truth, answers, len(labels), other, parts, ratios or {}, confidence), seed, counts)
 
 
@@ -131,9 +134,14 @@ def supports(rows: pd.DataFrame, labels: LabelSpace) -> dict[str, int]:
 
 
 def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int) -> dict[str, float]:
-    """Difference of two accuracies on the same photos, with its 95 % bootstrap interval."""
+    """Difference of two accuracies on the same photos, with its 95 % bootstrap interval; where they never disagree, with
+    the exact limits of a share that was never seen.
+    """
     wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
     n = len(a)
     drawn = np.random.default_rng(seed).multinomial(n, [wins / n, losses / n, 1 - (wins + losses) / n], RESAMPLES)
     low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / n, [2.5, 97.5])
+    if not wins + losses:
+        high = clopper_pearson(0, n, 0.05)[1]
+        low = -high
     return {"mean": (wins - losses) / n, "low_95": float(low), "high_95": float(high)}

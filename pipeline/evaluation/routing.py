@@ -34,9 +34,14 @@ class Routed:
 
     @property
     def sent_on(self) -> NDArray[np.bool_]:
-        """Photos that reach main."""
-        reached: NDArray[np.bool_] = self.stage == self.main
+        """Photos that reach main; without one, those that no cache answers: they wait for whoever knows more."""
+        reached: NDArray[np.bool_] = self.stage == self.main if self.main >= 0 else self.answers < 0
         return reached
+
+    def answered(self, stage: int) -> NDArray[np.bool_]:
+        """Photos that the stage answers; one that nobody answers was only asked of the last."""
+        mine: NDArray[np.bool_] = (self.stage == stage) & (self.answers >= 0)
+        return mine
 
     def asked(self, stage: int) -> NDArray[np.bool_]:
         """Photos that reach the stage."""
@@ -89,15 +94,15 @@ def cascade_figures(tables: Sequence[Predictions], routed: Routed) -> dict[str, 
     """Per stage: photos that it looks at (asked), share of all photos that it answers (hit_rate), accuracy of these answers
     and mean ms from the file to the answer of these photos, all stages before included; what reaches main; ms.
 
-    communication_rate: share of photos that reach main; saving_rate = 1 - that; unknown_rate: share that nobody
-    answers. ms_per_image adds, per photo, one decode and the preparation and inference of the stages that were asked,
+    communication_rate: share of photos that are sent on, see Routed; saving_rate = 1 - that; unknown_rate: share that
+    nobody answers. ms_per_image adds, per photo, one decode and the preparation and inference of the stages that were asked,
     from the stored times (one thread); ms_per_image_main_alone is None where there is no main.
     """
     truth = truth_ids(tables[0].rows["species"].tolist(), routed.labels)
     right = routed.answers == truth
     stages, times = [], _times(tables, routed)
     for k, table in enumerate(tables):
-        mine = routed.stage == k
+        mine = routed.answered(k)
         accuracy, ms = (float(right[mine].mean()), float(times[mine].mean())) if mine.any() else (None, None)
         stages.append(
             {"name": table.name, "asked": int(routed.asked(k).sum()), "photos": int(mine.sum())}

@@ -162,7 +162,7 @@ def _cascade(
 
 
 def _flow(judged: Judged, routed: Routed, alone: NDArray[np.bool_] | None) -> Ratios:
-    """Ratios of the cascade as numerators and denominators per photo: what reaches main, and hits and errors per stage."""
+    """Ratios of the cascade as numerators and denominators per photo: what is sent on, and hits and errors per stage."""
     everything = np.ones(len(judged.truth))
     ratios: Ratios = {
         "communication_rate": (routed.sent_on, everything),
@@ -172,7 +172,7 @@ def _flow(judged: Judged, routed: Routed, alone: NDArray[np.bool_] | None) -> Ra
     if alone is not None:
         ratios["main_alone_accuracy"] = (alone, everything)
     for k in range(len(routed.on)):
-        mine = routed.stage == k
+        mine = routed.answered(k)
         ratios[f"{k}_hit_rate"] = (mine, everything)
         ratios[f"{k}_accuracy"] = (mine & judged.right, mine)
         ratios[f"{k}_error_rate"] = (mine & ~judged.right, mine)
@@ -209,9 +209,9 @@ def _tell(result: dict[str, Any], config: Config) -> None:
         if "main_alone_accuracy" in c:
             alone = f" (main alone {c['main_alone_accuracy']:.4f}, {c['ms_per_image_main_alone']:.1f} ms)"
         log.info(
-            "  %-16s %s accuracy %s, macro F1 %s, %.1f %% go on to main, %.1f ms per photo%s", "cascade", precision,
+            "  %-16s %s accuracy %s, macro F1 %s, %.1f %% %s, %.1f ms per photo%s", "cascade", precision,
             with_interval(c, "accuracy"), with_interval(c, "macro_f1"), 100 * c["communication_rate"],
-            c["ms_per_image"], alone,
+            "go on to main" if alone else "get no answer", c["ms_per_image"], alone,
         )  # fmt: skip
     log.info(
         "eval      figures: %s, reports and plots: %s", config.output / "metrics.json", config.output / "evaluation"

@@ -105,8 +105,8 @@ def _rows(kind: str, level: int, tables: list[Predictions], rules: Rules, seed: 
         figures = headline(judged.truth, judged.answers, judged.labels, seed, confidence=judged.confidence)
         row = {"corruption": kind, "level": level, "system": name, "photos": figures["photos"]}
         for figure in ("accuracy", "macro_f1", "ece"):
-            low, high = figures[f"{figure}_95"]
-            row |= {figure: figures[figure], f"{figure}_low_95": low, f"{figure}_high_95": high}
+            low, high = figures.get(f"{figure}_95", (None, None))  # no answer has no calibration
+            row |= {figure: figures.get(figure), f"{figure}_low_95": low, f"{figure}_high_95": high}
         to_main = float(routed.sent_on.mean()) if name == "cascade" else None
         rows.append({**row, "communication_rate": to_main})
     return rows

@@ -18,7 +18,7 @@ from pipeline.evaluation.scores import CALIBRATION_BINS, Floats, Ids, calibratio
 from pipeline.files import write_arrow, write_csv
 from pipeline.labels import LabelSpace
 
-FORMAT_VERSION = 3  # of the tables below, metrics.json and simulations; files of other versions are made again
+FORMAT_VERSION = 4  # of the tables below, metrics.json and simulations; files of other versions are made again
 NO_LABEL = "(no label)"  # a true species or an answer outside the label space
 PERCENTILES = {"min": 0, "p25": 25, "median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 TABLES = (
@@ -216,12 +216,14 @@ def class_confidence(judged: Judged) -> pd.DataFrame:
 
 
 def reliability(judged: Judged) -> pd.DataFrame:
-    """Calibration: per bin of confidence its photos, mean confidence, accuracy and their difference (Guo et al., 2017)."""
-    bins = calibration_bin(judged.confidence)
+    """Calibration: per bin of confidence its answers, mean confidence, accuracy and their difference (Guo et al., 2017)."""
+    answered = judged.answers >= 0
+    confidence, rightness = judged.confidence[answered], judged.right[answered]
+    bins = calibration_bin(confidence)
     photos = np.bincount(bins, minlength=CALIBRATION_BINS)
     whole = np.maximum(photos, 1)
-    sure = np.bincount(bins, judged.confidence, CALIBRATION_BINS) / whole
-    right = np.bincount(bins, judged.right, CALIBRATION_BINS) / whole
+    sure = np.bincount(bins, confidence, CALIBRATION_BINS) / whole
+    right = np.bincount(bins, rightness, CALIBRATION_BINS) / whole
     edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
     table = {"from": edges[:-1], "to": edges[1:], "photos": photos, "mean_confidence": sure, "accuracy": right}
     found = pd.DataFrame({**table, "gap": sure - right})

@@ -42,6 +42,17 @@ def test_another_folder(experiment: Experiment, tmp_path: Path) -> None:
     assert result["models"]["cache_0.5_0"]["always_other_accuracy"] == 0.5
 
 
+def test_without_main_what_no_cache_answers_is_sent_on(experiment: Experiment, tmp_path: Path) -> None:
+    for i in range(3):
+        write_photo(tmp_path / "field" / "Apis mellifera" / f"{i}.png", COLOURS["Apis mellifera"])
+    write_photo(tmp_path / "field" / "Zygène d'été" / "0.png", COLOURS["Zygène d'été"])
+    config = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=0.5")
+    known = evaluate_folder(config, tmp_path / "field")["cascade"]  # the other species is none of the cache
+    assert (known["photos"], known["communication_rate"]) == (3, 0)
+    config = experiment.config("route.stages=[cache_0.5_0]", "route.threshold=1.0")
+    assert evaluate_folder(config, tmp_path / "field")["cascade"]["communication_rate"] == 1
+
+
 def test_a_folder_of_unknown_species_only(experiment: Experiment, tmp_path: Path) -> None:
     write_photo(tmp_path / "field" / "Bombus" / "1.png", (0, 0, 0))
     result = evaluate_folder(experiment.config(), tmp_path / "field")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pandas import DataFrame
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     classification_report,
@@ -148,7 +149,8 @@ def test_resamples_without_a_photo_of_a_figure_are_no_part_of_its_interval() -> 
     ratios = {"stage": (mine, mine), "no stage": (none, none)}
     figures = headline(truth, answers, space(2), 0, train={"species 0": 5, "species 1": 500}, ratios=ratios)
     for name in ("stage", "tail_accuracy", "tail_macro_f1"):  # 5 % of the resamples have none of the three photos
-        assert (figures[name], figures[f"{name}_95"]) == (1, [1, 1])
+        assert figures[name] == figures[f"{name}_95"][1] == 1
+    assert figures["stage_95"] == figures["tail_accuracy_95"] == [pytest.approx(0.025 ** (1 / 3)), 1]
     assert (figures["no stage"], figures["no stage_95"]) == (0, [0, 0])
 
 
@@ -160,10 +162,40 @@ def test_every_headline_figure_has_its_interval() -> None:
     assert {"ece", "macro_f1_without_other", "tail_macro_f1", "communication_rate", "other_error_f1"} <= plain
 
 
-def test_the_interval_of_certainty_is_a_point() -> None:
+def test_photos_that_all_agree_leave_the_doubt_of_their_number() -> None:
     truth = np.array([0, 1] * 30)
-    assert headline(truth, truth, space(2), 0)["accuracy_95"] == [1, 1]
-    assert headline(truth, 1 - truth, space(2), 0)["macro_f1_95"] == [0, 0]
+    exact = binomtest(60, 60).proportion_ci(method="exact")
+    assert headline(truth, truth, space(2), 0)["accuracy_95"] == [pytest.approx(exact.low), 1]
+    assert headline(truth, 1 - truth, space(2), 0)["accuracy_95"] == [0, pytest.approx(1 - exact.low)]
+    assert headline(truth, 1 - truth, space(2), 0)["macro_f1_95"] == [0, 0]  # no share of photos
+    drawn = headline(truth, truth, space(2), 0, counts=np.full(60, 5.0))
+    assert drawn["accuracy_95"] == [pytest.approx(exact.low), 1]  # draws of a photo tell nothing new
+    few = headline(truth, truth, space(2), 0, counts=np.array([1000.0] + [1.0] * 59))
+    assert few["accuracy_95"][0] < 0.05  # all but of one photo
+
+
+def test_models_that_never_disagree_may_do_so_on_other_photos() -> None:
+    same = np.ones(60, bool)
+    most = binomtest(0, 60).proportion_ci(method="exact").high
+    assert paired_difference(same, same, 0) == pytest.approx({"mean": 0, "low_95": -most, "high_95": most})
+
+
+def test_the_calibration_error_of_a_calibrated_model_may_be_near_none() -> None:
+    """Noise alone makes it larger than 0, and resampling by as much again; the interval does not start above that."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        sure = rng.beta(5, 1.5, 400)
+        answers = np.where(rng.random(400) < sure, 0, 1)
+        figures = headline(np.zeros(400, int), answers, space(2), 0, confidence=sure)
+        low, high = figures["ece_95"]
+        assert 0 <= low < figures["ece"] / 2 < figures["ece"] <= high
+
+
+def test_a_part_without_test_photos_has_no_figure() -> None:
+    truth = np.zeros(20, int)
+    figures = headline(truth, truth, space(2), 0, train={"species 0": 500, "species 1": 2})
+    assert "head_accuracy" in figures
+    assert not [name for name in figures if name.startswith("tail")]
 
 
 def test_intervals_cover_the_true_accuracy_about_as_often_as_they_say() -> None:

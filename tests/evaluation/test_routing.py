@@ -76,7 +76,9 @@ def test_stored_predictions_are_routed_as_the_device_does(
     assert [str(used[k]) for k in routed.stage] == [answer.stage for answer in device]
     asked = [len(answer.infer_ms) for answer in device]
     assert (routed.stage + 1).tolist() == asked
-    assert routed.sent_on.any() == (2 in used and "2" in [answer.stage for answer in device])
+    main = [answer.stage == "2" if 2 in used else answer.species == "unknown" for answer in device]
+    assert routed.sent_on.tolist() == main
+    assert sum(routed.answered(k) for k in range(len(used))).tolist() == [a.species != "unknown" for a in device]
 
 
 def test_a_stage_that_is_off_is_not_asked(stages: tuple[Path, list[Model], list[Predictions]]) -> None:
@@ -100,13 +102,15 @@ def test_a_threshold_of_one_sends_all_on_and_zero_all_but_other(
     assert 0 < open_.sum() < 80
 
 
-def test_without_main_nothing_is_sent_on_and_the_rest_is_unknown() -> None:
-    cache = table(["a", "b"], [[9, 0], [0, 9]], ["a", "Other"], "cache")
+def test_without_main_what_no_cache_answers_is_sent_on_and_unknown_and_no_wrong_answer_of_the_last() -> None:
+    cache = table(["a", "b", "b", "b"], [[9, 0], [0, 9], [0, 9], [0, 9]], ["a", "Other"], "cache")
     routed = route([cache], [Rule()])
     figures = cascade_figures([cache], routed)
-    assert routed.answers.tolist() == [0, -1]
-    assert (figures["communication_rate"], figures["saving_rate"], figures["unknown_rate"]) == (0, 1, 0.5)
+    assert routed.answers.tolist() == [0, -1, -1, -1]
+    assert (figures["communication_rate"], figures["saving_rate"], figures["unknown_rate"]) == (0.75, 0.25, 0.75)
     assert figures["ms_per_image_main_alone"] is None
+    [stage] = figures["stages"]
+    assert (stage["asked"], stage["photos"], stage["hit_rate"], stage["accuracy"]) == (4, 1, 0.25, 1)
 
 
 def test_an_answer_without_numbers_is_no_species() -> None:

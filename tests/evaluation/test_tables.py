@@ -15,6 +15,7 @@ from toy import COLOURS, cache_colours, write_model, write_photo
 from pipeline.edge.cascade import Cascade, Stage
 from pipeline.edge.model import Model
 from pipeline.edge.rule import Rule
+from pipeline.evaluation.metrics import headline
 from pipeline.evaluation.predict import Predictions, predict
 from pipeline.evaluation.routing import route
 from pipeline.evaluation.tables import (
@@ -133,6 +134,19 @@ def test_reliability_is_the_calibration_error_bin_by_bin() -> None:
             plain += inside.mean() * abs(judged.confidence[inside].mean() - judged.right[inside].mean())
     assert ece == pytest.approx(plain)
     assert found["accuracy"].isna().equals(found["photos"] == 0)
+
+
+def test_what_has_no_answer_has_no_calibration() -> None:
+    """No main: the last cache's "Other" is no answer, however sure it is."""
+    cache = table(["a", "b", "b"], np.log([[0.9, 0.1], [0.05, 0.95], [0.02, 0.98]]), ["a", "Other"], "cache")
+    judged = judge_cascade([cache], route([cache], [Rule(0.5)]))
+    found = reliability(judged)
+    assert found["photos"].sum() == 1
+    assert found["gap"].dropna().tolist() == pytest.approx([-0.1])
+    figures = headline(judged.truth, judged.answers, judged.labels, 0, confidence=judged.confidence)
+    assert figures["ece"] == pytest.approx(0.1)
+    none = judge_cascade([cache], route([cache], [Rule(0.99)]))
+    assert "ece" not in headline(none.truth, none.answers, none.labels, 0, confidence=none.confidence)
 
 
 def test_cascade_answers_carry_their_stage_and_its_probability() -> None:

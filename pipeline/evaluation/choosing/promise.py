@@ -8,7 +8,9 @@ from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import binom
+
+from pipeline.evaluation.scores import clopper_pearson
 
 T = TypeVar("T")
 NUISANCE = 0.001  # the part of the error spent on the unknown rate of disagreement
@@ -27,22 +29,17 @@ def drop_p_value(worse: int, better: int, photos: int, allowed: float) -> float:
     gain, disagree = worse - better, worse + better
     if gain >= allowed * photos:
         return 1.0
-    low, high = _clopper_pearson(disagree, photos, NUISANCE)
+    low, high = clopper_pearson(disagree, photos, NUISANCE)
     rate = np.linspace(max(low, allowed, 1e-12), max(high, allowed), POINTS)[:, None]  # worse - better needs as much
     counts = np.arange(binom.ppf(1e-8, photos, rate.min()), binom.ppf(1 - 1e-8, photos, rate.max()) + 1)
     as_good = binom.cdf(np.floor((gain + counts) / 2), counts, np.minimum(1, (1 + allowed / rate) / 2))
     return min(1.0, float((binom.pmf(counts, photos, rate) * as_good).sum(axis=1).max()) + NUISANCE)
 
 
-def _clopper_pearson(count: int, photos: int, error: float) -> tuple[float, float]:
-    low = float(beta.ppf(error / 2, count, photos - count + 1)) if count else 0.0
-    return low, float(beta.ppf(1 - error / 2, count + 1, photos - count)) if count < photos else 1.0
-
-
 @lru_cache(maxsize=100_000)
 def most(count: int, photos: int, error: float) -> float:
     """Upper limit of a share of which `count` of `photos` were seen, wrong with probability `error` (Clopper & Pearson)."""
-    return float(beta.ppf(1 - error, count + 1, photos - count)) if count < photos else 1.0
+    return clopper_pearson(count, photos, 2 * error)[1]
 
 
 def last_accepted(candidates: Iterable[T], accepts: Callable[[T], bool]) -> T | None:

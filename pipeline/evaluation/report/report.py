@@ -109,8 +109,10 @@ def _make(
     write_csv(folder / "scenarios.csv", other_days)
     charts.scenarios(other_days, drawings / "scenarios.png")
     systems = {table.name: judge(table) for table in test} | {"cascade": judge_cascade(test, route(test, rules))}
-    ece = {name: both[precision]["ece"] for name, both in metrics["models"].items()}
-    charts.calibration(systems, {**ece, "cascade": metrics["cascade"][precision]["ece"]}, drawings / "calibration.png")
+    figures_of = {name: both[precision] for name, both in metrics["models"].items()}
+    figures_of["cascade"] = metrics["cascade"][precision]
+    ece = {name: found["ece"] for name, found in figures_of.items() if "ece" in found}
+    charts.calibration({name: systems[name] for name in ece}, ece, drawings / "calibration.png")
     charts.thresholds(test, rules, drawings / "thresholds.png")
     write_csv(
         folder / "curves.csv", named_curves(config.report.curves, test[-1].name, systems, drawings / "curves.png")
