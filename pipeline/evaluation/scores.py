@@ -106,6 +106,7 @@ def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> d
         for name, value in score(sample, weights, np.nan).items():
             drawn[name].append(value)
     result: dict[str, Any] = {"photos": n}
+    shares = sample.shares
     for name, figure in figures.items():
         values = np.concatenate(drawn[name])
         values = values[~np.isnan(values)]
@@ -113,19 +114,19 @@ def with_intervals(sample: Sample, seed: int, counts: Floats | None = None) -> d
         if name == "ece":
             low, high = interval
             interval = [max(0.0, 2 * figure - high), max(figure, 2 * figure - low)]
-        elif name in sample.shares:
-            interval = _with_doubt(*sample.shares[name], counts, interval)
+        elif name in shares and figure in (0, 1):
+            interval = _of_agreement(figure, shares[name][1], counts) or interval
         result |= {name: figure, f"{name}_95": interval}
     return result
 
 
-def _with_doubt(part: NDArray[Any], whole: NDArray[Any], counts: Floats, interval: list[float]) -> list[float]:
-    """The interval of a share; the exact one where each photo counts once or not at all, and all that count agree."""
-    counts = counts * (whole > 0)
-    if whole.max() > 1 or interval not in ([0, 0], [1, 1]) or not counts.any():
-        return interval
+def _of_agreement(figure: float, whole: NDArray[Any], counts: Floats) -> list[float] | None:
+    """The exact interval of a share of 0 or 1; None for a ratio that is no share of photos, or of none."""
+    counts = counts * whole
+    if whole.max() > 1 or not counts.any():
+        return None
     none = clopper_pearson(0, counts.sum() ** 2 / (counts**2).sum(), 0.05)[1]
-    return [0.0, none] if interval == [0, 0] else [1 - none, 1.0]
+    return [1 - none, 1.0] if figure else [0.0, none]
 
 
 def clopper_pearson(count: float, photos: float, error: float) -> tuple[float, float]:

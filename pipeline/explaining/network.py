@@ -59,7 +59,7 @@ def last_map(model: Deployable, size: int) -> str:
     (n, places, channels) after it. A network without one is a ModelError.
     """
     seen = [(name, shape) for name, _, shape in outputs(model, size)]
-    places = [i for i, (_, shape) in enumerate(seen) if is_map(shape)]
+    places = [i for i, (_, shape) in enumerate(seen) if is_map(shape) and shape[2] > 1]
     if not places or any(_tokens(shape) for _, shape in seen[places[-1] + 1 :]):
         raise ModelError(
             "the network has no last feature map of channels over places, as a transformer has none; methods that look at "

@@ -52,7 +52,7 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
     last: dict[int, tuple[str, Tensor]] = {}
 
     def keep(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and is_map(output.shape):
+        if isinstance(output, Tensor) and is_map(output.shape) and output.shape[2] > 1:
             last[output.shape[2]] = name, output[0]
 
     with ExitStack() as hooks, torch.no_grad():
@@ -64,9 +64,9 @@ def feature_maps(model: Deployable, pixels: Pixels) -> Maps:
 
 
 def is_map(shape: Sequence[int]) -> bool:
-    """Whether an output is (photos, channels, h, w) with h = w > 1, as recipes are square; (photos, h, w, channels), as it
-    is within ConvNeXt's blocks, is none."""
-    return len(shape) == 4 and shape[2] == shape[3] > 1
+    """Whether an output is (photos, channels, h, w) with h = w, as recipes are square; (photos, h, w, channels), as it is
+    within ConvNeXt's blocks, is none."""
+    return len(shape) == 4 and shape[2] == shape[3]
 
 
 def draw(pixels: Pixels, maps: Maps, title: str, path: Path, **metadata: str) -> None:

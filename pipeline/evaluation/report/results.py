@@ -62,7 +62,7 @@ def of_results(config: Config, fits: set[str]) -> dict[str, Any]:
 
 def _mix(found: dict[str, Any]) -> str:
     """The part that was drawn from, the mix, and all that is not as usual about them."""
-    settings = found.get("settings", {})  # results of before 0.1.0 have none
+    settings = found.get("settings", {})  # results of earlier versions have none
     told = [found["drawn_from"], found["mix"]]
     told += [f"month {settings['month']}"] if found["mix"] == "month" else []
     told += [f"{100 * share:g} % {name}" for name, share in settings.get("dominant", {}).items()]
