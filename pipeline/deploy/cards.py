@@ -23,7 +23,7 @@ TOLD = {
     "middle_accuracy": "accuracy on those between",
     "tail_accuracy": f"accuracy on species with fewer than {TAIL_BELOW}",
     "main_alone_accuracy": "accuracy of main alone",
-    "communication_rate": "share of the photos that reach main",
+    "communication_rate": "share of the photos that reach main, or that no cache answers where there is none",
     "ece": "calibration error of the score",
 }
 USE = (

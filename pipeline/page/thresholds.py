@@ -62,7 +62,7 @@ def _figures(split: str, base: Figures, now: Figures, interval: tuple[float, flo
     low, high = interval
     st.header(f"On {now.photos} {split} photos", anchor=False)
     with st.container(horizontal=True):
-        _metric("Communication rate", now.communication, base.communication, "Share of the photos that reach main.")
+        _metric("Communication rate", now.communication, base.communication, "Share that no cache answers.")
         _metric("Accuracy", now.accuracy, base.accuracy, f"95% interval {low:.1%} to {high:.1%}.")
         if now.main_alone is not None:
             st.metric("Accuracy of main alone", f"{now.main_alone:.1%}", width="content")
