@@ -69,7 +69,7 @@ WRONG = [
     ("serve --config toy.yaml --model main --port 70000", 2, "--port must lie between 0 and 65535, not 70000"),
     ("serve --config toy.yaml --model main --precision fp32 --max-mb nan", 2, "above 0 and finite: body_mb is nan"),
     ("serve --bundle nowhere --set main.epochs=1", 2, "--bundle names all that answers; leave out --config"),
-    ("serve --bundle nowhere", 1, "no cascade.json in nowhere; this is not a bundle"),
+    ("serve --bundle nowhere", 1, "nowhere; this is not a bundle"),
     ("train --config toy.yaml", 2, "the following arguments are required: role"),
     ("train --config toy.yaml main --start_rank 3", 2, "--threshold and --start_rank choose the species of a cache"),
     ("train --config toy.yaml retrain nosuch", 1, f"no trained model in {{models}}/toy/nosuch; {TRAIN_FIRST}"),
