@@ -36,6 +36,16 @@ Settings = Mapping[str, Any]
 SHORT: Settings = {"epochs": 1, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 0.1, "ema": 0.0, "workers": 1}
 FIRST_STAGES = ["conv_stem", "bn1", "blocks.0.", "blocks.1.", "blocks.2."]
 MAIN: Settings = {**SHORT, "freeze.frozen": FIRST_STAGES}  # a third less time on a CPU
+VARIED: Mapping[str, Settings] = {  # each changes one thing of "main lite0, 160 px"
+    "class weights 1/sqrt(n)": {"class_weights": "sqrt_inverse"},
+    "square-root sampler": {"sampler": "square_root"},
+    "balanced sampler": {"sampler": "balanced"},
+    "focal loss": {"loss.name": "focal"},
+    "logit adjustment": {"loss.name": "logit_adjustment"},
+    "light augmentation": {"augment": "light"},
+    "strong augmentation": {"augment": "strong"},
+    "mixup and cutmix": {"mix.mixup": 0.25, "mix.cutmix": 0.25},
+}
 
 
 def arms(weights: Path | None, teacher: str) -> dict[str, tuple[str, Settings]]:
@@ -45,6 +55,8 @@ def arms(weights: Path | None, teacher: str) -> dict[str, tuple[str, Settings]]:
         for size in (160, 224):
             settings = {**MAIN, "model": f"tf_efficientnet_{network}", "recipe.size": size}
             found[f"main {network}, {size} px"] = "main", settings
+    for what, changes in VARIED.items():
+        found[f"main lite0, 160 px, {what}"] = "main", {**found["main lite0, 160 px"][1], **changes}
     for species in (7, 13, 51):
         scratch: Settings = {**SHORT, "species": species, "distill.teacher": None}
         named = f"cache of {species}"
@@ -60,15 +72,15 @@ def work(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     teacher = f"{config.experiment}/main"
     known = read_json(arguments.out, "earlier figures")["arms"] if arguments.out.is_file() else {}
+    manifest = learnt_manifest(config)
     for name, (role, settings) in arms(arguments.weights, teacher).items():
         if not any(fnmatch(name, pattern) for pattern in arguments.only):
             continue
         seeds = {str(seed): judged(member(config, name, role, settings, seed), role) for seed in arguments.seeds}
         told = {key: value.name if isinstance(value, Path) else value for key, value in settings.items()}
         known[name] = {"settings": told, "seeds": known.get(name, {}).get("seeds", {}) | seeds}
+        write_json(arguments.out, {"versions": versions(), "manifest": manifest.hash, "arms": known})
         print(f"{name}: {seeds}", flush=True)
-    manifest = learnt_manifest(config)
-    write_json(arguments.out, {"versions": versions(), "manifest": manifest.hash, "arms": known})
     print(table(known))
 
 
