@@ -34,7 +34,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NOT_RUN = {
     r"configs/(haute_garonne|cub200|nabirds|inat2021|animals15)": "wants photos that are not part of the project, and hours",
-    r"region\.source=check_list": "asks a server",
     r" run(\.py)? .*(mine\.yaml|my_photos\.yaml|experiment=mine)": "trains networks of full size",
     r"^make ": "sets up what runs these tests",
     r"--camera": "wants the camera of a Raspberry Pi",

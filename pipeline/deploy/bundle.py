@@ -182,11 +182,12 @@ def _readme(description: dict[str, Any]) -> str:
         alone = f"; main alone\n{m['main_alone_accuracy']:.3f}; {m['communication_rate']:.1%} of the photos reached it"
     return f"""# {description["experiment"]}: species classifier
 
-    pip install -r requirements.txt
-    python3 classify.py doctor
-    python3 classify.py photos/ --topk 5 --out results.csv
+    python3 -m venv .venv
+    .venv/bin/pip install -r requirements.txt
+    .venv/bin/python classify.py doctor
+    .venv/bin/python classify.py photos/ --topk 5 --out results.csv
 
-Called again, the second command goes on where it was stopped: results are appended photo by photo, and a photo that has a
+Called again, the last command goes on where it was stopped: results are appended photo by photo, and a photo that has a
 row is not asked again. `python3 classify.py --help` tells of lists, watched folders, the camera, and
 a main model on a server.
 

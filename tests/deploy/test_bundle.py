@@ -134,7 +134,7 @@ def test_readme_names_the_command_and_the_figures(config: Config) -> None:
     folder = bundle(config)
     text = (folder / "README.md").read_text(encoding="utf-8")
     measured = read(folder / "cascade.json")["measured_on_test"]
-    assert "python3 classify.py photos/ --topk 5 --out results.csv" in text
+    assert ".venv/bin/python classify.py photos/ --topk 5 --out results.csv" in text
     assert f"accuracy {measured['accuracy']:.3f}" in text
     assert "1. `cache_0.5_0.onnx`: 3 labels" in text
 
