@@ -68,7 +68,9 @@ def window(ranking: Sequence[str], n_species: int, start_rank: int) -> LabelSpac
     if start_rank < 0 or not chosen:
         raise LabelSpaceError(f"start_rank {start_rank} is outside the {len(ranking)} ranked species")
     if len(chosen) == len(ranking):
-        raise LabelSpaceError('the window holds every species, so nothing is left for "Other"; lower the threshold')
+        raise LabelSpaceError(
+            'the window holds every species, so nothing is left for "Other"; lower the threshold, or set cache.species'
+        )
     return LabelSpace((*chosen, OTHER))
 
 
